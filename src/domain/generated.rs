@@ -1,0 +1,145 @@
+//! What comes back: the picture, where the time went, and enough to draw it again.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{GenerateRequest, ImageSize};
+
+/// A finished picture.
+#[derive(Debug, Clone)]
+pub struct Generated {
+    /// The PNG file, receipt in its text chunks.
+    pub png: Vec<u8>,
+    /// Where the time went.
+    pub timings: Timings,
+    /// What it was drawn with.
+    pub receipt: Receipt,
+    /// What the caller should know and did not ask for.
+    pub warnings: Vec<Warning>,
+}
+
+/// Time of each stage of one picture. Loading and compiling happen once and are not part of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Timings {
+    /// Prompt clean-up and tokens, both prompts.
+    pub tokenize: Duration,
+    /// T5, both prompts.
+    pub text_encode: Duration,
+    /// Each denoising step: transformer, guidance and scheduler.
+    pub steps: Vec<Duration>,
+    /// Latents to pixels.
+    pub vae_decode: Duration,
+    /// Resize and crop after binning, and PNG.
+    pub png_encode: Duration,
+}
+
+impl Timings {
+    /// All denoising steps together.
+    pub fn denoise(&self) -> Duration {
+        self.steps.iter().sum()
+    }
+
+    /// The whole picture.
+    pub fn total(&self) -> Duration {
+        self.tokenize + self.text_encode + self.denoise() + self.vae_decode + self.png_encode
+    }
+}
+
+/// Everything that decides the bytes of a picture, but for the prompts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Receipt {
+    /// The request, its seed being the one that was used.
+    pub request: GenerateRequest,
+    /// The size that was drawn before resize and crop; the request's own without binning.
+    pub drawn_size: ImageSize,
+    /// What the model is called, by its manifest.
+    pub model: String,
+    /// Weights format of the transformer: `f32`, `f16`, `int8`, `int4`, or `foreign` for IR made elsewhere.
+    pub weights: String,
+    /// Arithmetic that the device used.
+    pub precision: String,
+    /// Digest of the model's files.
+    pub model_digest: String,
+    /// Version of the OpenVINO runtime.
+    pub openvino_version: String,
+}
+
+impl Receipt {
+    /// The receipt as names and values, in the order in which people read it. Prompts are not part of it.
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let request = &self.request;
+        vec![
+            ("seed", request.seed.value().to_string()),
+            ("scheduler", request.scheduler.to_string()),
+            ("steps", request.steps.count().to_string()),
+            ("guidance_scale", request.guidance.scale().to_string()),
+            ("size", request.size.to_string()),
+            ("drawn_size", self.drawn_size.to_string()),
+            ("model", self.model.clone()),
+            ("weights", self.weights.clone()),
+            ("precision", self.precision.clone()),
+            ("model_digest", self.model_digest.clone()),
+            ("openvino", self.openvino_version.clone()),
+            ("pixart", env!("CARGO_PKG_VERSION").to_owned()),
+        ]
+    }
+}
+
+/// Something true that the caller may not expect; the picture was drawn all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// The prompt was longer than the text encoder reads.
+    PromptCut {
+        /// `prompt` or `negative_prompt`.
+        field: &'static str,
+        /// Tokens kept, end mark included.
+        kept: usize,
+        /// Tokens found, end mark included.
+        found: usize,
+    },
+    /// A negative prompt was given and guidance is not active.
+    NegativePromptWithoutEffect,
+    /// The picture was drawn at a bin of the checkpoint, then resized and cropped.
+    SizeBinned {
+        /// Size drawn.
+        drawn: ImageSize,
+        /// Size asked for.
+        asked: ImageSize,
+    },
+    /// LCM students are trained for 2 to 8 steps.
+    StepsOutsideLcmRange {
+        /// Steps asked for.
+        steps: usize,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PromptCut { field, kept, found } => {
+                write!(
+                    f,
+                    "{field} was cut: {found} tokens, and the model reads {kept}"
+                )
+            }
+            Self::NegativePromptWithoutEffect => {
+                write!(
+                    f,
+                    "negative_prompt has no effect while guidance_scale is 1 or below"
+                )
+            }
+            Self::SizeBinned { drawn, asked } => {
+                write!(
+                    f,
+                    "drawn at {drawn}, the nearest size that the model was trained for, then resized to {asked}"
+                )
+            }
+            Self::StepsOutsideLcmRange { steps } => {
+                write!(
+                    f,
+                    "{steps} steps with the lcm scheduler: its students are trained for 2 to 8"
+                )
+            }
+        }
+    }
+}

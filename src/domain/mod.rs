@@ -1,0 +1,12 @@
+//! What a picture is asked with, and what comes back.
+//!
+//! Every value here is parsed by its one constructor and trusted from there on. No serde, no I/O:
+//! the faces (command line, HTTP) translate their own syntax into these types.
+
+mod error;
+mod generated;
+mod request;
+
+pub use error::InvalidRequest;
+pub use generated::{Generated, Receipt, Timings, Warning};
+pub use request::{GenerateRequest, Guidance, ImageSize, Prompt, SchedulerKind, Seed, Steps};

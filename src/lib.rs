@@ -1,0 +1,34 @@
+//! `pixart`: text-to-image with PixArt-α on ordinary CPUs, through OpenVINO.
+//!
+//! This page is the map. A picture takes a straight line through the rooms:
+//!
+//! ```text
+//! cli/generate.rs     flags → domain::GenerateRequest (parsed once, trusted from there on)
+//!   └ app.rs          finds the runtime and the model, compiles, hands over a Pipeline
+//!       └ pipeline/   the recipe, one call a line:
+//!           prompt → tokenizer → text encoder → noise + schedule → denoise → VAE → pixels → PNG
+//!               └ engine/   runs one graph: the only room that names `openvino`
+//! ```
+//!
+//! A checkpoint takes another: `convert/` reads a diffusers directory and writes OpenVINO IR.
+//!
+//! | layer | room | what lives there |
+//! |---|---|---|
+//! | 0 | [`domain`] | what a picture is asked with and what comes back |
+//! | 1 | [`config`] | file ← environment ← flags, resolved to `Settings` |
+//! | 1 | [`model`] | what a model directory is: configurations, manifest, files |
+//! | 2 | [`engine`] | the OpenVINO runtime: find, load, compile, infer |
+//! | 3 | [`pipeline`] | the path from a prompt to pixels, faithful to diffusers |
+//! | side | [`convert`] | a diffusers directory → IR, streamed tensor by tensor |
+//! | 6 | [`app`], [`cli`] | the composition root and the subcommands |
+//!
+//! Imports go downward only; `tests/tidy.rs` holds it. The decisions behind the plan are in `docs/adr/`.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod convert;
+pub mod domain;
+pub mod engine;
+pub mod model;
+pub mod pipeline;

@@ -1,0 +1,7 @@
+//! The `pixart` binary: hands over to [`pixart::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pixart::cli::run()
+}
