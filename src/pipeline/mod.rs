@@ -1,2 +1,3 @@
 //! pipeline
 pub mod noise;
+pub mod schedule;
