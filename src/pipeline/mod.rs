@@ -1,3 +1,4 @@
 //! pipeline
+pub mod guidance;
 pub mod noise;
 pub mod schedule;
