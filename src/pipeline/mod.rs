@@ -1,4 +1,5 @@
 //! pipeline
+pub mod binning;
 pub mod guidance;
 pub mod noise;
 pub mod schedule;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 
+mod binning;
 mod noise;
 mod schedules;
 
