@@ -2,4 +2,5 @@
 pub mod binning;
 pub mod guidance;
 pub mod noise;
+pub mod pixels;
 pub mod schedule;

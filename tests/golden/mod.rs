@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 
 mod binning;
 mod noise;
+mod pixels;
 mod schedules;
 
 fn path(name: &str) -> PathBuf {
