@@ -3,4 +3,5 @@ pub mod binning;
 pub mod guidance;
 pub mod noise;
 pub mod pixels;
+pub mod png;
 pub mod schedule;
