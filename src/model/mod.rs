@@ -1,2 +1,5 @@
 //! model
 pub mod scheduler_config;
+
+pub mod charsmap;
+pub mod sentencepiece;
