@@ -1,8 +1,8 @@
-//! The one test binary.
+//! The one test binary beside the unit tests: what the crate does, seen from outside.
 
 #![allow(
     clippy::unwrap_used,
-    reason = "a test fails by panicking, helpers included"
+    reason = "clippy's allow-unwrap-in-tests does not reach the functions that tests share"
 )]
 
 mod golden;

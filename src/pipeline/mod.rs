@@ -5,3 +5,5 @@ pub mod noise;
 pub mod pixels;
 pub mod png;
 pub mod schedule;
+
+pub mod tokenizer;

@@ -1,0 +1,603 @@
+//! Text → T5 token ids, equal to transformers' `T5Tokenizer` except that special tokens cannot be typed.
+//!
+//! The path is the one of transformers 5.23 `tokenization_t5.py`: the vocabulary's character map, split at white space, `▁` before each
+//! word, Unigram, cut, `</s>`. It is walked here word by word on plain strings: `tokenizers` supplies the character map's lookup and the
+//! Unigram search, and none of its offsets, added tokens or post-processors, which text could reach.
+//! Invariants: ids end with `</s>`, which stands nowhere else; no prompt reaches a control piece (`docs/adr/0002`); nothing is padded.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Deserialize;
+use thiserror::Error;
+use tokenizers::Model as _;
+use tokenizers::models::unigram::Unigram;
+use tokenizers::normalizers::precompiled::Precompiled;
+
+use crate::model::charsmap::{Charsmap, CharsmapError};
+use crate::model::sentencepiece::{PieceKind, SentencePieceError, SentencePieceModel};
+
+/// Ids of one prompt.
+///
+/// `Debug` shows lengths alone: prompts are people's data and stay out of logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PromptTokens {
+    /// i64 `[tokens]`, 1 to the limit, without padding; the last is `</s>`.
+    pub ids: Vec<i64>,
+    /// How many tokens the whole text has, `</s>` counted: more than `ids` holds when it was cut.
+    pub found: usize,
+}
+
+impl fmt::Debug for PromptTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PromptTokens({} of {})", self.ids.len(), self.found)
+    }
+}
+
+/// Why a tokenizer could not be made, or a text not be read.
+#[derive(Debug, Error)]
+pub enum TokenizerError {
+    /// `spiece.model` is not usable.
+    #[error("the tokenizer's spiece.model cannot be used")]
+    SentencePiece(#[from] SentencePieceError),
+    /// `tokenizer.json` is not JSON, or lacks what a tokenizer has.
+    #[error("tokenizer.json is not a tokenizers file: download it again, or use spiece.model")]
+    NotJson(#[source] serde_json::Error),
+    /// `tokenizer.json` is of some other model than T5.
+    #[error("tokenizer.json {problem}: it is not T5's, use spiece.model of the checkpoint")]
+    NotT5 {
+        /// What is not as in T5's file.
+        problem: &'static str,
+    },
+    /// The normaliser's map in `tokenizer.json` is damaged.
+    #[error("tokenizer.json has a damaged character map: download it again, or use spiece.model")]
+    Charsmap(#[source] CharsmapError),
+    /// No room for even `</s>`.
+    #[error("a prompt must be allowed at least 1 token")]
+    NoRoom,
+    /// The `tokenizers` crate refused what our own checks let through.
+    #[error("the vocabulary cannot be searched")]
+    Search(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Reads prompts into ids.
+pub struct PromptTokenizer {
+    unigram: Unigram,
+    charsmap: Option<Precompiled>,
+    eos_id: u32,
+    max_tokens: usize,
+}
+
+impl fmt::Debug for PromptTokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PromptTokenizer")
+            .field("vocab_size", &self.vocab_size())
+            .field("max_tokens", &self.max_tokens)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PromptTokenizer {
+    /// From the bytes of `spiece.model`. `max_tokens` counts `</s>`: 120 for PixArt-α, 300 for Σ.
+    ///
+    /// # Errors
+    /// When the file is not a T5 vocabulary, or `max_tokens` is 0.
+    pub fn from_sentencepiece(bytes: &[u8], max_tokens: usize) -> Result<Self, TokenizerError> {
+        let model = SentencePieceModel::parse(bytes)?;
+        let pieces = model
+            .pieces()
+            .iter()
+            .map(|piece| Entry {
+                text: piece.text.clone(),
+                score: f64::from(piece.score),
+                is_text: piece.kind == PieceKind::Normal,
+            })
+            .collect();
+        Self::new(Vocabulary {
+            pieces,
+            unk_id: model.unk_id(),
+            eos_id: model.eos_id(),
+            charsmap: model.charsmap().cloned(),
+            max_tokens,
+        })
+    }
+
+    /// From the bytes of a `tokenizer.json` that transformers made of such a vocabulary. Its added tokens, truncation, padding and
+    /// template are left aside: what they would do is done here.
+    ///
+    /// # Errors
+    /// When the file is not a T5 tokenizer, or `max_tokens` is 0.
+    pub fn from_tokenizer_json(bytes: &[u8], max_tokens: usize) -> Result<Self, TokenizerError> {
+        let vocabulary = json::parse(bytes, max_tokens)?;
+        Self::new(vocabulary)
+    }
+
+    fn new(vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
+        if vocabulary.max_tokens == 0 {
+            return Err(TokenizerError::NoRoom);
+        }
+        let eos_id = u32::try_from(vocabulary.eos_id)
+            .map_err(|overflow| TokenizerError::Search(overflow.into()))?;
+        let pieces = vocabulary
+            .pieces
+            .into_iter()
+            .enumerate()
+            .map(|(id, piece)| {
+                let text = if piece.is_text {
+                    piece.text
+                } else {
+                    unreachable_text(id)
+                };
+                (text, piece.score)
+            })
+            .collect();
+        let unigram = Unigram::from(pieces, Some(vocabulary.unk_id), false)
+            .map_err(TokenizerError::Search)?;
+        let charsmap = vocabulary
+            .charsmap
+            .map(|map| Precompiled::from(map.as_bytes()))
+            .transpose()
+            .map_err(|error| TokenizerError::Search(error.into()))?;
+        Ok(Self {
+            unigram,
+            charsmap,
+            eos_id,
+            max_tokens: vocabulary.max_tokens,
+        })
+    }
+
+    /// Ids of a text, cut to the limit.
+    ///
+    /// # Errors
+    /// None is known: the `tokenizers` crate has a failing signature.
+    pub fn encode(&self, text: &str) -> Result<PromptTokens, TokenizerError> {
+        let normalized = match &self.charsmap {
+            Some(charsmap) => charsmap.normalize_string(text),
+            None => text.to_owned(),
+        };
+        let mut ids = Vec::new();
+        for word in normalized.split_whitespace() {
+            for chunk in metaspace(word) {
+                let tokens = self
+                    .unigram
+                    .tokenize(&chunk)
+                    .map_err(TokenizerError::Search)?;
+                ids.extend(tokens.iter().map(|token| i64::from(token.id)));
+            }
+        }
+        let found = ids.len() + 1;
+        ids.truncate(self.max_tokens - 1);
+        ids.push(i64::from(self.eos_id));
+        Ok(PromptTokens { ids, found })
+    }
+
+    /// Number of pieces: every id is below it. It is to be at most the rows of the text encoder's embedding.
+    pub fn vocab_size(&self) -> usize {
+        self.unigram.get_vocab_size()
+    }
+
+    /// Id of `</s>`.
+    pub fn eos_id(&self) -> i64 {
+        i64::from(self.eos_id)
+    }
+
+    /// The longest `ids`, `</s>` counted.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+}
+
+/// What a special piece is called in the search, so that no text meets it: words hold no white space, and prompts no NUL.
+fn unreachable_text(id: usize) -> String {
+    format!("\n\0{id}")
+}
+
+/// `tokenizers`' `Metaspace('▁', prepend "always", split)` on one word: `▁` in front unless it is there, then a cut before each `▁`.
+fn metaspace(word: &str) -> Vec<String> {
+    const SPACE: char = '▁';
+    let mut chunks: Vec<String> = Vec::new();
+    for character in word.chars() {
+        match chunks.last_mut() {
+            Some(chunk) if character != SPACE => chunk.push(character),
+            None if character != SPACE => chunks.push(String::from_iter([SPACE, character])),
+            _ => chunks.push(SPACE.into()),
+        }
+    }
+    chunks
+}
+
+/// A vocabulary from either source.
+struct Vocabulary {
+    pieces: Vec<Entry>,
+    unk_id: usize,
+    eos_id: usize,
+    charsmap: Option<Charsmap>,
+    max_tokens: usize,
+}
+
+struct Entry {
+    text: String,
+    score: f64,
+    is_text: bool,
+}
+
+/// The part of `tokenizer.json` that is read. Shapes that would encode otherwise than T5 are refused.
+mod json {
+    use super::{
+        Charsmap, Deserialize, Entry, HashSet, SentencePieceModel, TokenizerError, Vocabulary,
+    };
+
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        added_tokens: Vec<AddedToken>,
+        normalizer: Option<Step>,
+        pre_tokenizer: Option<Step>,
+        model: Model,
+    }
+
+    #[derive(Deserialize)]
+    struct AddedToken {
+        content: String,
+    }
+
+    /// A normaliser or a pre-tokenizer.
+    #[derive(Deserialize)]
+    #[serde(tag = "type")]
+    enum Step {
+        Precompiled {
+            precompiled_charsmap: String,
+        },
+        Sequence {
+            #[serde(alias = "normalizers", alias = "pretokenizers")]
+            steps: Vec<Step>,
+        },
+        WhitespaceSplit,
+        Metaspace {
+            #[serde(default)]
+            replacement: String,
+            prepend_scheme: Option<String>,
+            add_prefix_space: Option<bool>,
+        },
+        #[serde(other)]
+        Other,
+    }
+
+    #[derive(Deserialize)]
+    struct Model {
+        // Files of before tokenizers 0.9 have no type; the vocabulary's shape tells it.
+        #[serde(rename = "type")]
+        kind: Option<String>,
+        unk_id: Option<usize>,
+        vocab: Vec<(String, f64)>,
+        #[serde(default)]
+        byte_fallback: bool,
+    }
+
+    pub(super) fn parse(bytes: &[u8], max_tokens: usize) -> Result<Vocabulary, TokenizerError> {
+        let refuse = |problem| TokenizerError::NotT5 { problem };
+        if bytes.len() > SentencePieceModel::MAX_BYTES {
+            return Err(refuse("has more than 64 MiB"));
+        }
+        let file: File = serde_json::from_slice(bytes).map_err(TokenizerError::NotJson)?;
+        let model = file.model;
+        if model.kind.is_some_and(|kind| kind != "Unigram") || model.byte_fallback {
+            return Err(refuse("is not a Unigram model without byte fallback"));
+        }
+        check_pre_tokenizer(file.pre_tokenizer)?;
+        let charsmap = charsmap(file.normalizer)?;
+        let unk_id = model
+            .unk_id
+            .filter(|&id| id < model.vocab.len())
+            .ok_or(refuse("has no unknown piece (unk_id)"))?;
+        let eos_id = model
+            .vocab
+            .iter()
+            .position(|(text, _)| text == "</s>")
+            .ok_or(refuse("has no piece </s>"))?;
+        if unk_id == eos_id {
+            return Err(refuse("has </s> as its unknown piece"));
+        }
+        check_pieces(&model.vocab)?;
+        let added: HashSet<String> = file.added_tokens.into_iter().map(|t| t.content).collect();
+        let pieces = model
+            .vocab
+            .into_iter()
+            .enumerate()
+            .map(|(id, (text, score))| Entry {
+                is_text: id != unk_id && !added.contains(&text) && !is_special(&text),
+                text,
+                score,
+            })
+            .collect();
+        Ok(Vocabulary {
+            pieces,
+            unk_id,
+            eos_id,
+            charsmap,
+            max_tokens,
+        })
+    }
+
+    /// The marks of T5, should the file not list them among its added tokens.
+    fn is_special(text: &str) -> bool {
+        matches!(text, "<pad>" | "</s>" | "<unk>" | "<s>")
+            || text
+                .strip_prefix("<extra_id_")
+                .and_then(|rest| rest.strip_suffix('>'))
+                .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+
+    fn check_pieces(vocab: &[(String, f64)]) -> Result<(), TokenizerError> {
+        let refuse = |problem| Err(TokenizerError::NotT5 { problem });
+        if vocab.len() > SentencePieceModel::MAX_PIECES {
+            return refuse("has more than a million pieces");
+        }
+        let mut seen = HashSet::with_capacity(vocab.len());
+        for (text, score) in vocab {
+            if text.is_empty() || text.len() > SentencePieceModel::MAX_PIECE_BYTES {
+                return refuse("has a piece that is empty or longer than 256 bytes");
+            }
+            if score.is_nan() || score.abs() > f64::from(f32::MAX) {
+                return refuse("has a score beyond f32");
+            }
+            if !seen.insert(text) {
+                return refuse("has a piece twice");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_pre_tokenizer(step: Option<Step>) -> Result<(), TokenizerError> {
+        let steps = match step {
+            Some(Step::Sequence { steps }) => steps,
+            Some(step) => vec![step],
+            None => Vec::new(),
+        };
+        let is_t5 = match steps.as_slice() {
+            [Step::WhitespaceSplit, metaspace] | [metaspace] => is_t5_metaspace(metaspace),
+            _ => false,
+        };
+        if is_t5 {
+            Ok(())
+        } else {
+            Err(TokenizerError::NotT5 {
+                problem: "does not split words at white space with ▁ before each (Metaspace, always)",
+            })
+        }
+    }
+
+    fn is_t5_metaspace(step: &Step) -> bool {
+        let Step::Metaspace {
+            replacement,
+            prepend_scheme,
+            add_prefix_space,
+        } = step
+        else {
+            return false;
+        };
+        replacement == "▁"
+            && prepend_scheme
+                .as_deref()
+                .is_none_or(|scheme| scheme == "always")
+            && *add_prefix_space != Some(false)
+    }
+
+    fn charsmap(step: Option<Step>) -> Result<Option<Charsmap>, TokenizerError> {
+        let mut steps = match step {
+            Some(Step::Sequence { steps }) => steps,
+            Some(step) => vec![step],
+            None => Vec::new(),
+        };
+        let encoded = match (steps.pop(), steps.is_empty()) {
+            (None, _) => return Ok(None),
+            (
+                Some(Step::Precompiled {
+                    precompiled_charsmap,
+                }),
+                true,
+            ) => precompiled_charsmap,
+            _ => {
+                return Err(TokenizerError::NotT5 {
+                    problem: "has a normaliser beside the character map (Precompiled)",
+                });
+            }
+        };
+        let bytes = from_base64(&encoded).ok_or(TokenizerError::NotT5 {
+            problem: "has a character map that is not base64",
+        })?;
+        Charsmap::parse(&bytes)
+            .map(Some)
+            .map_err(TokenizerError::Charsmap)
+    }
+
+    /// Standard alphabet with padding (RFC 4648, section 4): twenty lines against one more dependency.
+    fn from_base64(text: &str) -> Option<Vec<u8>> {
+        let digits = text.trim_end_matches('=').as_bytes();
+        if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);
+        for quad in digits.chunks(4) {
+            let mut bits = 0_u32;
+            for (place, &digit) in quad.iter().enumerate() {
+                let value = match digit {
+                    b'A'..=b'Z' => digit - b'A',
+                    b'a'..=b'z' => digit - b'a' + 26,
+                    b'0'..=b'9' => digit - b'0' + 52,
+                    b'+' => 62,
+                    b'/' => 63,
+                    _ => return None,
+                };
+                bits |= u32::from(value) << (18 - 6 * place);
+            }
+            bytes.extend(&bits.to_be_bytes()[1..quad.len()]);
+        }
+        Some(bytes)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn base64_is_read_as_in_the_rfc() {
+            for (text, bytes) in [
+                ("", ""),
+                ("Zg==", "f"),
+                ("Zm8=", "fo"),
+                ("Zm9v", "foo"),
+                ("Zm9vYmE=", "fooba"),
+            ] {
+                assert_eq!(from_base64(text).unwrap(), bytes.as_bytes());
+            }
+            for text in ["Z", "Zg", "Zg=", "====", "Zm9*"] {
+                assert!(from_base64(text).is_none(), "{text}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SKETCHBOOK: &[u8] = include_bytes!("../../models/sketchbook/tokenizer/spiece.model");
+
+    fn sketchbook() -> PromptTokenizer {
+        PromptTokenizer::from_sentencepiece(SKETCHBOOK, 120).unwrap()
+    }
+
+    #[test]
+    fn an_empty_prompt_is_the_end_of_text_alone() {
+        for text in ["", " \n\t "] {
+            let tokens = sketchbook().encode(text).unwrap();
+            assert_eq!((tokens.ids, tokens.found), (vec![1], 1));
+        }
+    }
+
+    #[test]
+    fn a_long_prompt_is_cut_and_still_ends_with_end_of_text() {
+        let tokens = sketchbook().encode(&"red circle ".repeat(200)).unwrap();
+        assert_eq!(tokens.ids.len(), 120);
+        assert_eq!(tokens.ids.last(), Some(&1));
+        assert!(tokens.found > 400);
+    }
+
+    #[test]
+    fn a_word_gets_its_space_mark_once() {
+        assert_eq!(metaspace("ab"), ["▁ab"]);
+        assert_eq!(metaspace("▁a▁▁b"), ["▁a", "▁", "▁b"]);
+        assert!(metaspace("").is_empty());
+    }
+
+    #[test]
+    fn typed_special_tokens_are_plain_text() {
+        let tokenizer = sketchbook();
+        let special: Vec<i64> = vec![0, 1];
+        for text in [
+            "</s>",
+            "a </s> b",
+            "<pad>",
+            "<pad><pad>",
+            "</s></s>",
+            "\n\x000",
+            "\x001",
+        ] {
+            let tokens = tokenizer.encode(text).unwrap();
+            let (eos, rest) = tokens.ids.split_last().unwrap();
+            assert_eq!(*eos, tokenizer.eos_id());
+            assert!(!rest.is_empty(), "{text:?}");
+            assert!(rest.iter().all(|id| !special.contains(id)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn zero_tokens_are_refused() {
+        assert!(matches!(
+            PromptTokenizer::from_sentencepiece(SKETCHBOOK, 0),
+            Err(TokenizerError::NoRoom)
+        ));
+    }
+
+    fn file(pre_tokenizer: &str, model: &str) -> String {
+        format!(r#"{{"pre_tokenizer": {pre_tokenizer}, "model": {model}}}"#)
+    }
+
+    const METASPACE: &str = r#"{"type":"Metaspace","replacement":"▁","prepend_scheme":"always"}"#;
+    const MODEL: &str = r#"{"type":"Unigram","unk_id":2,"vocab":[["<pad>",0],["</s>",0],["<unk>",0],["▁a",-1],["<extra_id_0>",0]]}"#;
+
+    #[test]
+    fn a_minimal_tokenizer_json_is_read_and_its_specials_cannot_be_typed() {
+        let tokenizer =
+            PromptTokenizer::from_tokenizer_json(file(METASPACE, MODEL).as_bytes(), 8).unwrap();
+        assert_eq!(tokenizer.vocab_size(), 5);
+        assert_eq!(tokenizer.encode("a a").unwrap().ids, [3, 3, 1]);
+        assert_eq!(tokenizer.encode("<extra_id_0>").unwrap().ids, [2, 1]);
+    }
+
+    #[test]
+    fn a_tokenizer_json_of_another_model_is_refused_in_words() {
+        let bpe = MODEL.replace("Unigram", "BPE");
+        let no_eos = MODEL.replace("</s>", "<end>");
+        let no_unk = MODEL.replace("\"unk_id\":2", "\"unk_id\":7");
+        let twice = MODEL.replace("▁a", "<pad>");
+        let never = METASPACE.replace("always", "never");
+        let bytes = r#"{"type":"ByteLevel"}"#;
+        for (pre_tokenizer, model, words) in [
+            (METASPACE, bpe.as_str(), "Unigram"),
+            (METASPACE, &no_eos, "</s>"),
+            (METASPACE, &no_unk, "unk_id"),
+            (METASPACE, &twice, "twice"),
+            (&never, MODEL, "Metaspace"),
+            (bytes, MODEL, "Metaspace"),
+            ("null", MODEL, "Metaspace"),
+        ] {
+            let error =
+                PromptTokenizer::from_tokenizer_json(file(pre_tokenizer, model).as_bytes(), 8)
+                    .unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        assert!(matches!(
+            PromptTokenizer::from_tokenizer_json(b"{}", 8),
+            Err(TokenizerError::NotJson(_))
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_ends_with_the_only_end_of_text(text in any::<String>()) {
+            let tokenizer = sketchbook_once();
+            let tokens = tokenizer.encode(&text).unwrap();
+            let (eos, rest) = tokens.ids.split_last().unwrap();
+            prop_assert_eq!(*eos, 1);
+            prop_assert!(rest.iter().all(|&id| id > 1));
+            prop_assert!(tokens.ids.len() == tokens.found.min(120));
+        }
+
+        #[test]
+        fn text_that_looks_special_never_becomes_so(text in "([<>/_ ▁]|s|pad|unk|extra_id|[0-9\n\0]){0,40}") {
+            let tokens = sketchbook_once().encode(&text).unwrap();
+            prop_assert!(tokens.ids[..tokens.ids.len() - 1].iter().all(|&id| id > 1));
+        }
+
+        #[test]
+        fn arbitrary_json_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0..200usize, byte in any::<u8>()) {
+            let _ = PromptTokenizer::from_tokenizer_json(&bytes, 8);
+            let mut damaged = file(METASPACE, MODEL).into_bytes();
+            let at = at % damaged.len();
+            damaged[at] = byte;
+            if let Ok(tokenizer) = PromptTokenizer::from_tokenizer_json(&damaged, 8) {
+                let _ = tokenizer.encode("a prompt");
+            }
+        }
+    }
+
+    fn sketchbook_once() -> &'static PromptTokenizer {
+        static TOKENIZER: std::sync::LazyLock<PromptTokenizer> =
+            std::sync::LazyLock::new(sketchbook);
+        &TOKENIZER
+    }
+}
