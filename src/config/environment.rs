@@ -1,0 +1,60 @@
+//! The process's environment, read once into a value.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Variables, and where the process stands.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+    executable: Option<PathBuf>,
+    working_folder: Option<PathBuf>,
+}
+
+impl Environment {
+    /// The real one.
+    pub fn of_process() -> Self {
+        Self {
+            variables: env::vars_os().collect(),
+            executable: env::current_exe().ok(),
+            working_folder: env::current_dir().ok(),
+        }
+    }
+
+    /// Only these variables, for tests.
+    pub fn of(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Self {
+            variables: variables.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// A variable that is set and not empty.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        self.variables
+            .get(&OsString::from(name))
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    }
+
+    /// The running binary.
+    pub fn executable(&self) -> Option<&Path> {
+        self.executable.as_deref()
+    }
+
+    /// The folder that relative paths start from.
+    pub fn working_folder(&self) -> Option<&Path> {
+        self.working_folder.as_deref()
+    }
+
+    /// `PIXART__SECTION__KEY` variables as (variable, `section.key`, text).
+    pub(super) fn settings(&self) -> impl Iterator<Item = (String, String, &str)> {
+        self.variables.iter().filter_map(|(name, value)| {
+            let name = name.to_str()?;
+            let key = name.strip_prefix("PIXART__")?.to_lowercase().replace("__", ".");
+            Some((name.to_owned(), key, value.to_str()?))
+        })
+    }
+}
