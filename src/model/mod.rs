@@ -1,5 +1,25 @@
-//! model
-pub mod scheduler_config;
+//! What a model directory is: the shapes that its configurations declare, its files, its manifest.
+//!
+//! Nothing here knows OpenVINO. Every number that comes from a file is checked once, here, before anything is sized by it.
 
+mod bins;
 pub mod charsmap;
+mod config_json;
+mod digest;
+mod directory;
+mod index;
+mod manifest;
+pub mod scheduler_config;
 pub mod sentencepiece;
+mod spec;
+
+pub use bins::Bins;
+pub use config_json::ConfigError;
+pub use digest::{file_sha256, hex};
+pub(crate) use directory::read_text;
+pub use directory::{ModelDirectory, ModelError};
+pub use index::{ModelIndex, PipelineClass};
+pub use manifest::{ComponentEntry, Defaults, FileEntry, Manifest, WeightsFormat};
+pub use scheduler_config::{SchedulerConfig, SchedulerConfigError};
+pub use sentencepiece::{SentencePieceError, SentencePieceModel};
+pub use spec::{TextEncoderSpec, TransformerSpec, VaeSpec};

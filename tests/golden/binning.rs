@@ -1,7 +1,7 @@
 //! `binning.json`: the tables and the choice of a bin are exactly diffusers'.
 
 use pixart::domain::ImageSize;
-use pixart::pipeline::binning::Bins;
+use pixart::model::Bins;
 
 use super::read_json;
 

@@ -1,0 +1,160 @@
+//! A model directory on disk: opened once, every file checked against the manifest before anything reads it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::config_json::ConfigError;
+use super::digest::file_sha256;
+use super::manifest::Manifest;
+
+/// Why a model directory cannot be used.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// No such directory.
+    #[error("{path} is not a directory: give --model a folder that 'pixart convert' made", path = path.display())]
+    NotADirectory {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// A directory, but neither ours nor the notebook's.
+    #[error("{path} has no {missing}: give --model a folder that 'pixart convert' made, or the folder of the PixArt OpenVINO notebook", path = path.display())]
+    NotAModel {
+        /// The path given.
+        path: PathBuf,
+        /// The file looked for.
+        missing: &'static str,
+    },
+    /// A file of the model cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A configuration or the manifest makes no sense.
+    #[error("{path} cannot be used: {source}", path = path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ConfigError,
+    },
+    /// A file has another length or checksum than the manifest says.
+    #[error("{path} does not match its manifest ({detail}): the model is damaged, convert it again", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        detail: String,
+    },
+}
+
+/// An opened directory that `pixart convert` made.
+#[derive(Debug, Clone)]
+pub struct ModelDirectory {
+    path: PathBuf,
+    manifest: Manifest,
+}
+
+impl ModelDirectory {
+    /// The IR of the text encoder.
+    pub const TEXT_ENCODER: &'static str = "text_encoder.xml";
+    /// The IR of the transformer.
+    pub const TRANSFORMER: &'static str = "transformer.xml";
+    /// The IR of the VAE decoder.
+    pub const VAE_DECODER: &'static str = "vae_decoder.xml";
+    /// The tokenizer as T5 publishes it.
+    pub const SENTENCEPIECE: &'static str = "tokenizer/spiece.model";
+    /// The tokenizer as the `tokenizers` library stores it; preferred where both are.
+    pub const TOKENIZER_JSON: &'static str = "tokenizer/tokenizer.json";
+    /// The scheduler's configuration.
+    pub const SCHEDULER: &'static str = "scheduler/scheduler_config.json";
+
+    /// Opens a directory and checks length and SHA-256 of every file that its manifest lists.
+    ///
+    /// # Errors
+    /// When the manifest is missing or makes no sense, or a file is missing or differs.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let directory = Self::open_unchecked(path)?;
+        for (name, entry) in &directory.manifest.files {
+            let file = directory.path.join(name);
+            let (bytes, sha256) = file_sha256(&file).map_err(|source| ModelError::Read {
+                path: file.clone(),
+                source,
+            })?;
+            if bytes != entry.bytes {
+                return Err(ModelError::Damaged {
+                    path: file,
+                    detail: format!("{bytes} bytes instead of {}", entry.bytes),
+                });
+            }
+            if sha256 != entry.sha256 {
+                return Err(ModelError::Damaged {
+                    path: file,
+                    detail: "another SHA-256".to_owned(),
+                });
+            }
+        }
+        Ok(directory)
+    }
+
+    /// Opens a directory by its manifest alone, for looking at what it says of itself.
+    ///
+    /// # Errors
+    /// When the manifest is missing or makes no sense.
+    pub fn open_unchecked(path: &Path) -> Result<Self, ModelError> {
+        if !path.is_dir() {
+            return Err(ModelError::NotADirectory {
+                path: path.to_owned(),
+            });
+        }
+        let file = path.join(Manifest::FILE_NAME);
+        if !file.exists() {
+            return Err(ModelError::NotAModel {
+                path: path.to_owned(),
+                missing: Manifest::FILE_NAME,
+            });
+        }
+        let text = read_text(&file)?;
+        let manifest =
+            Manifest::from_json(&text).map_err(|source| ModelError::Config { path: file, source })?;
+        Ok(Self {
+            path: path.to_owned(),
+            manifest,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+}
+
+/// Longest text file taken: configurations and manifests are a few kilobytes.
+const MAX_TEXT_BYTES: u64 = 16 << 20;
+
+/// Reads a small text file of a model.
+///
+/// # Errors
+/// When it cannot be read, is not UTF-8, or is absurdly long.
+pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
+    let read = || -> io::Result<String> {
+        if fs::metadata(path)?.len() > MAX_TEXT_BYTES {
+            return Err(io::Error::other("it is longer than 16 MiB, no such file is"));
+        }
+        fs::read_to_string(path)
+    };
+    read().map_err(|source| ModelError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}

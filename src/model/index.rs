@@ -1,0 +1,86 @@
+//! `model_index.json`: which pipeline a diffusers directory is, and `pixart.json`, our own optional page beside it.
+
+use serde::Deserialize;
+
+use super::config_json::{ConfigError, ConfigJson};
+use super::manifest::Defaults;
+
+/// The two pipelines that share PixArt's architecture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PipelineClass {
+    /// PixArt-α: 120 tokens.
+    Alpha,
+    /// PixArt-Σ: 300 tokens.
+    Sigma,
+}
+
+impl PipelineClass {
+    /// Tokens that the text encoder reads, end mark included (diffusers' `max_sequence_length`).
+    pub fn max_tokens(self) -> usize {
+        match self {
+            Self::Alpha => 120,
+            Self::Sigma => 300,
+        }
+    }
+}
+
+/// What a diffusers directory says of itself as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelIndex {
+    /// The pipeline.
+    pub class: PipelineClass,
+}
+
+impl ModelIndex {
+    /// Reads `model_index.json`.
+    ///
+    /// # Errors
+    /// When it is not JSON or names another pipeline.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let config = ConfigJson::parse(text)?;
+        let class = match config.text("_class_name")? {
+            Some("PixArtAlphaPipeline") => PipelineClass::Alpha,
+            Some("PixArtSigmaPipeline") => PipelineClass::Sigma,
+            Some(other) => {
+                return Err(ConfigError::invalid(
+                    "_class_name",
+                    other,
+                    "PixArtAlphaPipeline or PixArtSigmaPipeline",
+                ));
+            }
+            None => return Err(ConfigError::Missing { key: "_class_name" }),
+        };
+        Ok(Self { class })
+    }
+}
+
+/// `pixart.json`: what a checkpoint's makers know of its use and diffusers has no place for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PixartJson {
+    defaults: Defaults,
+}
+
+impl Defaults {
+    /// Reads the optional `pixart.json` of a diffusers directory.
+    ///
+    /// # Errors
+    /// When it is not JSON, or has an unknown key or a size out of range.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let page: PixartJson = serde_json::from_str(text)?;
+        for (key, side) in [
+            ("defaults.width_px", page.defaults.width_px),
+            ("defaults.height_px", page.defaults.height_px),
+        ] {
+            if !(1..=crate::domain::ImageSize::MAX_SIDE_PX).contains(&side) {
+                return Err(ConfigError::invalid(
+                    key,
+                    side,
+                    format!("1 to {}", crate::domain::ImageSize::MAX_SIDE_PX),
+                ));
+            }
+        }
+        Ok(page.defaults)
+    }
+}

@@ -1,0 +1,175 @@
+//! `manifest.json` of a converted model: what it was made from, how, and the checksum of every file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Component, Path};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::config_json::ConfigError;
+use super::digest::hex;
+use super::index::PipelineClass;
+use super::spec::{TextEncoderSpec, TransformerSpec, VaeSpec};
+
+/// How the weights of a component are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightsFormat {
+    /// 32-bit floats: bit-true, for proofs.
+    F32,
+    /// 16-bit floats.
+    F16,
+    /// 8-bit integers with one scale a row for linear layers; the rest as f16.
+    Int8,
+    /// 4-bit integers with one scale for each 64 inputs for linear layers; the rest as f16.
+    Int4,
+}
+
+impl WeightsFormat {
+    /// The name in flags and manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
+        }
+    }
+}
+
+impl fmt::Display for WeightsFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for WeightsFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "int8" => Ok(Self::Int8),
+            "int4" => Ok(Self::Int4),
+            other => Err(format!("weights '{other}' is not one of f32, f16, int8, int4")),
+        }
+    }
+}
+
+/// What to draw when a request leaves it open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Defaults {
+    /// Width of a picture.
+    pub width_px: u32,
+    /// Height of a picture.
+    pub height_px: u32,
+    /// Whether sizes move to the nearest aspect bin that the checkpoint was trained for.
+    pub resolution_binning: bool,
+}
+
+/// One component of the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ComponentEntry<Spec> {
+    /// Its shapes.
+    pub spec: Spec,
+    /// How its weights are stored.
+    pub weights: WeightsFormat,
+    /// Digest of everything that decided its files: source files, configuration, options, converter.
+    pub fingerprint: String,
+}
+
+/// One file of the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Its length.
+    pub bytes: u64,
+    /// Its SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// The manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this page's layout: [`Manifest::FORMAT`].
+    pub format: u32,
+    /// What the model is called: the name of its source directory.
+    pub name: String,
+    /// Version of the tool that made it.
+    pub pixart: String,
+    /// Version of the OpenVINO runtime that checked it.
+    pub openvino: String,
+    /// Which pipeline it belongs to.
+    pub pipeline: PipelineClass,
+    /// What to draw when a request leaves it open.
+    pub defaults: Defaults,
+    /// T5.
+    pub text_encoder: ComponentEntry<TextEncoderSpec>,
+    /// The diffusion transformer.
+    pub transformer: ComponentEntry<TransformerSpec>,
+    /// The decoder of the autoencoder.
+    pub vae_decoder: ComponentEntry<VaeSpec>,
+    /// Every file but this one, by its path with forward slashes.
+    pub files: BTreeMap<String, FileEntry>,
+}
+
+impl Manifest {
+    /// The layout that this version writes and reads.
+    pub const FORMAT: u32 = 1;
+    /// Its file name.
+    pub const FILE_NAME: &'static str = "manifest.json";
+
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// When it is not JSON, of another format, or lists a file outside of its directory.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let head: Head = serde_json::from_str(text)?;
+        if head.format != Self::FORMAT {
+            return Err(ConfigError::invalid(
+                "format",
+                head.format,
+                format!("{}, as this version of pixart writes it: convert the model again", Self::FORMAT),
+            ));
+        }
+        let manifest: Self = serde_json::from_str(text)?;
+        for name in manifest.files.keys() {
+            let inside = !name.is_empty()
+                && !name.contains('\\')
+                && Path::new(name)
+                    .components()
+                    .all(|component| matches!(component, Component::Normal(_)));
+            if !inside {
+                return Err(ConfigError::invalid("files", name, "paths inside of the model directory"));
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// The manifest as it is stored.
+    ///
+    /// # Errors
+    /// Never in practice: every field is plain data.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string_pretty(self).map(|text| text + "\n")
+    }
+
+    /// One digest for all files: equal exactly when every file is.
+    pub fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        for (name, entry) in &self.files {
+            digest.update(name.as_bytes());
+            digest.update([0]);
+            digest.update(entry.sha256.as_bytes());
+            digest.update([b'\n']);
+        }
+        hex(&digest.finalize())
+    }
+}
