@@ -1,1 +1,14 @@
-//! engine
+//! The only room that names OpenVINO: find and load the runtime, compile a graph, run it, copy out.
+//!
+//! What it is not: it knows no model and does no arithmetic on tensors. Everything above sees [`Graph`], a seam with one
+//! other implementation, the fake of the tests.
+
+mod compiled;
+mod error;
+mod graph;
+mod runtime;
+
+pub use compiled::{CompileOptions, CompiledGraph};
+pub use error::EngineError;
+pub use graph::{Elements, Graph, Port, Tensor};
+pub use runtime::{DeviceInfo, Runtime};

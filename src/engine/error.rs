@@ -1,0 +1,119 @@
+//! What can go wrong between us and OpenVINO.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// An error of the runtime, or of what was asked of it.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// No runtime library in any of the places.
+    #[error(
+        "the OpenVINO runtime was not found{looked}\n  type 'make runtime' in pixart's source folder, or 'pip install openvino' and then --openvino \"$(python3 -c 'import openvino; print(openvino.__path__[0])')/libs\"",
+        looked = looked_in(.folders)
+    )]
+    RuntimeNotFound {
+        /// Folders that were searched.
+        folders: Vec<PathBuf>,
+    },
+    /// A library that is there and does not load.
+    #[error("{path} does not load: {detail}", path = path.display())]
+    RuntimeBroken {
+        /// The library.
+        path: PathBuf,
+        /// What the loader says.
+        detail: String,
+    },
+    /// A runtime that is too old.
+    #[error("OpenVINO {got} at {path} is too old: version {needed} or later is needed", path = path.display())]
+    RuntimeTooOld {
+        /// The library.
+        path: PathBuf,
+        /// Its version.
+        got: String,
+        /// The oldest that is known to work.
+        needed: &'static str,
+    },
+    /// A device that this machine does not have.
+    #[error("the device {device} is not there: this machine has {available}, and AUTO takes the best of them")]
+    UnknownDevice {
+        /// The name asked for.
+        device: String,
+        /// Names that would do.
+        available: String,
+    },
+    /// A precision that the device does not compute in.
+    #[error("the device {device} does not compute in {precision}: it can {available}; leave --precision at auto")]
+    UnsupportedPrecision {
+        /// The device.
+        device: String,
+        /// What was asked for.
+        precision: &'static str,
+        /// What the device can.
+        available: String,
+    },
+    /// IR that cannot be read or compiled.
+    #[error("{path} cannot be {verb}: {detail}", path = path.display())]
+    Graph {
+        /// The `.xml`.
+        path: PathBuf,
+        /// read or compiled.
+        verb: &'static str,
+        /// What the runtime says.
+        detail: String,
+    },
+    /// A graph without a port that is needed.
+    #[error("{path} has no input '{port}'", path = path.display())]
+    MissingPort {
+        /// The `.xml`.
+        path: PathBuf,
+        /// The name looked for.
+        port: String,
+    },
+    /// A tensor whose shape a port does not take.
+    #[error("{tensor} has the shape {got:?} and {expected} is expected")]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// The port's dimensions, `?` for free ones.
+        expected: String,
+        /// The tensor's.
+        got: Vec<usize>,
+    },
+    /// An element type that is not used here.
+    #[error("{tensor} is {got}: {expected} is expected")]
+    ElementType {
+        /// The tensor.
+        tensor: String,
+        /// What would do.
+        expected: &'static str,
+        /// What it is.
+        got: String,
+    },
+    /// The graph failed while it ran.
+    #[error("{graph} failed: {detail}")]
+    Inference {
+        /// The graph.
+        graph: String,
+        /// What the runtime says.
+        detail: String,
+    },
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// Any other call of the runtime.
+    #[error("OpenVINO: {0}")]
+    Runtime(String),
+}
+
+fn looked_in(folders: &[PathBuf]) -> String {
+    let folders: Vec<String> = folders
+        .iter()
+        .map(|folder| folder.display().to_string())
+        .collect();
+    if folders.is_empty() {
+        String::new()
+    } else {
+        format!(" in {}", folders.join(", "))
+    }
+}

@@ -1,0 +1,273 @@
+//! Finds and loads the OpenVINO runtime, and asks it what this machine has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use openvino::{Core, DeviceType, PropertyKey};
+
+use super::compiled::{CompiledGraph, CompileOptions};
+use super::{EngineError, Port};
+
+/// The oldest runtime whose IR reader and CPU plugin are known to take our graphs.
+const OLDEST: (u32, u32, &str) = (2025, 1, "2025.1");
+/// What the runtime's library is called, without version.
+const LIBRARY: &str = if cfg!(target_os = "macos") {
+    "libopenvino_c.dylib"
+} else {
+    "libopenvino_c.so"
+};
+
+/// The loaded runtime. There is one for each process: OpenVINO's library is never unloaded.
+pub struct Runtime {
+    pub(super) core: Core,
+    library: PathBuf,
+    version: String,
+}
+
+/// What `pixart info` tells of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// `CPU`, `GPU.0`, ….
+    pub name: String,
+    /// What its maker calls it.
+    pub full_name: String,
+    /// Precisions and features, by OpenVINO's names.
+    pub capabilities: Vec<String>,
+    /// The precision that it computes in when none is asked for.
+    pub default_precision: String,
+}
+
+impl Runtime {
+    /// Loads the runtime from the first of `folders` that has it. An entry may also be the library itself.
+    ///
+    /// # Errors
+    /// When none has it, it does not load, or it is too old.
+    pub fn load(folders: &[PathBuf]) -> Result<Self, EngineError> {
+        let library = folders
+            .iter()
+            .find_map(|folder| find_library(folder))
+            .ok_or_else(|| EngineError::RuntimeNotFound {
+                folders: folders.to_vec(),
+            })?;
+        let broken = |detail: String| EngineError::RuntimeBroken {
+            path: library.clone(),
+            detail,
+        };
+        openvino_sys::library::load_from(library.clone()).map_err(broken)?;
+        let version = openvino::version();
+        let numbers: Vec<u32> = version
+            .parts()
+            .take(2)
+            .filter_map(|part| part.parse().ok())
+            .collect();
+        if numbers.as_slice() < [OLDEST.0, OLDEST.1].as_slice() {
+            return Err(EngineError::RuntimeTooOld {
+                path: library,
+                got: version.build_number,
+                needed: OLDEST.2,
+            });
+        }
+        let core = Core::new().map_err(|error| broken(error.to_string()))?;
+        Ok(Self {
+            core,
+            version: short_version(&version.build_number),
+            library,
+        })
+    }
+
+    /// Version of the runtime, such as `2026.4.1`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Where it was loaded from.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// The devices of this machine.
+    ///
+    /// # Errors
+    /// When the runtime cannot tell.
+    pub fn devices(&self) -> Result<Vec<DeviceInfo>, EngineError> {
+        let names = self.device_names()?;
+        names
+            .into_iter()
+            .map(|name| {
+                let device = DeviceType::from(name.as_str());
+                let property = |key: &'static str| {
+                    self.core
+                        .get_property(&device, &PropertyKey::Other(key.into()))
+                        .unwrap_or_default()
+                };
+                Ok(DeviceInfo {
+                    full_name: property("FULL_DEVICE_NAME").trim().to_owned(),
+                    capabilities: property("OPTIMIZATION_CAPABILITIES")
+                        .split_whitespace()
+                        .map(str::to_owned)
+                        .collect(),
+                    default_precision: property("INFERENCE_PRECISION_HINT"),
+                    name,
+                })
+            })
+            .collect()
+    }
+
+    fn device_names(&self) -> Result<Vec<String>, EngineError> {
+        let devices = self
+            .core
+            .available_devices()
+            .map_err(|error| EngineError::Runtime(error.to_string()))?;
+        Ok(devices
+            .iter()
+            .map(|device| device.as_ref().to_owned())
+            .collect())
+    }
+
+    /// Holds that `device` is there. `AUTO`, and devices in lists of it, are the runtime's own affair.
+    pub(super) fn check_device(&self, device: &str) -> Result<(), EngineError> {
+        let names = self.device_names()?;
+        let known = |name: &str| {
+            names
+                .iter()
+                .any(|there| there == name || there.split('.').next() == Some(name))
+        };
+        let there = match device.split_once(':') {
+            Some(("AUTO", list)) => list.split(',').all(known),
+            _ => device == "AUTO" || known(device),
+        };
+        if there {
+            return Ok(());
+        }
+        Err(EngineError::UnknownDevice {
+            device: device.chars().take(40).collect(),
+            available: names.join(", "),
+        })
+    }
+
+    /// Reads and compiles the IR at `xml`, whose `.bin` lies beside it.
+    ///
+    /// # Errors
+    /// When the device or precision is not there, or the IR cannot be read or compiled.
+    pub fn compile(&mut self, xml: &Path, options: &CompileOptions<'_>) -> Result<CompiledGraph, EngineError> {
+        CompiledGraph::compile(self, xml, options)
+    }
+
+    /// Reads the IR at `xml` without compiling it and tells its ports by name, inputs then outputs.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn inspect(&mut self, xml: &Path) -> Result<(Vec<(String, Port)>, Vec<(String, Port)>), EngineError> {
+        let failed = |error: openvino::InferenceError| EngineError::Graph {
+            path: xml.to_owned(),
+            verb: "read",
+            detail: error.to_string(),
+        };
+        let model = read(&mut self.core, xml)?;
+        let named = |node: openvino::Node| -> Result<(String, Port), EngineError> {
+            Ok((node.get_name().map_err(failed)?, port(&node).map_err(failed)?))
+        };
+        let inputs = (0..model.get_inputs_len().map_err(failed)?)
+            .map(|index| named(model.get_input_by_index(index).map_err(failed)?))
+            .collect::<Result<_, _>>()?;
+        let outputs = (0..model.get_outputs_len().map_err(failed)?)
+            .map(|index| named(model.get_output_by_index(index).map_err(failed)?))
+            .collect::<Result<_, _>>()?;
+        Ok((inputs, outputs))
+    }
+}
+
+/// Reads the IR at `xml`, whose `.bin` lies beside it.
+pub(super) fn read(core: &mut Core, xml: &Path) -> Result<openvino::Model, EngineError> {
+    let failed = |detail: String| EngineError::Graph {
+        path: xml.to_owned(),
+        verb: "read",
+        detail,
+    };
+    let text = |path: &Path| {
+        path.to_str()
+            .map(str::to_owned)
+            .ok_or_else(|| failed("its path is not UTF-8".to_owned()))
+    };
+    let bin = xml.with_extension("bin");
+    for file in [xml, &bin] {
+        fs::metadata(file).map_err(|error| failed(format!("{}: {error}", file.display())))?;
+    }
+    core.read_model_from_file(&text(xml)?, &text(&bin)?)
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// Element type and dimensions of a port.
+pub(super) fn port(node: &openvino::Node) -> Result<Port, openvino::InferenceError> {
+    let element = node.get_element_type()?.to_string().to_lowercase();
+    let shape = node.get_partial_shape()?;
+    // A port of unknown rank has a negative one; asking such a shape for its dimensions would panic.
+    let dims = if shape.get_rank().get_max() < 0 {
+        Vec::new()
+    } else {
+        shape
+            .get_dimensions()
+            .iter()
+            .map(|dim| {
+                (dim.get_min() == dim.get_max())
+                    .then(|| usize::try_from(dim.get_max()).ok())
+                    .flatten()
+            })
+            .collect()
+    };
+    Ok(Port { element, dims })
+}
+
+/// The runtime's library in `folder`, or `folder` itself where it is a file: the unversioned name of an installation,
+/// or the newest versioned one of the Python wheel.
+fn find_library(folder: &Path) -> Option<PathBuf> {
+    if folder.is_file() {
+        return Some(folder.to_owned());
+    }
+    let plain = folder.join(LIBRARY);
+    if plain.is_file() {
+        return Some(plain);
+    }
+    let mut versioned: Vec<PathBuf> = fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.starts_with("libopenvino_c."))
+        })
+        .collect();
+    versioned.sort();
+    versioned.pop()
+}
+
+/// `2026.4.1-19432-abcdef` → `2026.4.1`.
+fn short_version(build: &str) -> String {
+    build.split('-').next().unwrap_or(build).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wheels_versioned_library_is_found_and_the_newest_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["libopenvino_c.so.2620", "libopenvino_c.so.2641", "libopenvino.so.2641"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let found = find_library(folder.path()).unwrap();
+        assert!(found.ends_with("libopenvino_c.so.2641"), "{found:?}");
+    }
+
+    #[test]
+    fn a_missing_runtime_says_what_to_type() {
+        let Err(error) = Runtime::load(&[PathBuf::from("/nowhere/openvino")]) else {
+            panic!("there is no such folder");
+        };
+        let text = error.to_string();
+        assert!(text.contains("/nowhere/openvino"), "{text}");
+        assert!(text.contains("make runtime"), "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
+    }
+}
