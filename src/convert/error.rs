@@ -1,0 +1,181 @@
+//! Why a conversion stopped. Every message names the file and says what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::engine::EngineError;
+use crate::model::{ConfigError, ModelError};
+
+/// Why a checkpoint could not be converted.
+#[derive(Debug, Error)]
+pub enum ConvertError {
+    /// A file of the source is not there.
+    #[error("{path} is missing: SOURCE must be a diffusers directory (model_index.json, tokenizer/, text_encoder/, transformer/, vae/, scheduler/)", path = path.display())]
+    MissingFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Weights come only as a pickle.
+    #[error("{path} is a pickle, which can run code when read: get the safetensors files of this checkpoint instead", path = path.display())]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of the source cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A safetensors file is not what its header says.
+    #[error("{path} is not a whole safetensors file ({detail}): fetch it again", path = path.display())]
+    BadWeights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A sharded checkpoint's index makes no sense.
+    #[error("{path} makes no sense ({detail}): fetch the checkpoint again", path = path.display())]
+    BadIndex {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A tensor that the configuration asks for is not in the files.
+    #[error("{component} has no tensor '{tensor}', which its config.json implies: the weights and the configuration belong to different models, or a file is incomplete")]
+    MissingTensor {
+        /// Directory of the component.
+        component: String,
+        /// Name of the tensor.
+        tensor: String,
+    },
+    /// A tensor has another shape than the configuration implies.
+    #[error("{component}: tensor '{tensor}' has the shape {got:?} and config.json implies {expected:?}: the weights and the configuration belong to different models")]
+    TensorShape {
+        /// Directory of the component.
+        component: String,
+        /// Name of the tensor.
+        tensor: String,
+        /// By the configuration.
+        expected: Vec<usize>,
+        /// In the file.
+        got: Vec<usize>,
+    },
+    /// A tensor has an element type that is not taken.
+    #[error("{component}: tensor '{tensor}' is {got}; f32, f16 and bf16 are read")]
+    TensorType {
+        /// Directory of the component.
+        component: String,
+        /// Name of the tensor.
+        tensor: String,
+        /// In the file.
+        got: String,
+    },
+    /// A tensor that no part of the architecture uses.
+    #[error("{component} has {count} tensor(s) that this architecture does not use, '{tensor}' for one: the checkpoint is of another kind, and its pictures would be wrong")]
+    UnknownTensor {
+        /// Directory of the component.
+        component: String,
+        /// One of them.
+        tensor: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// A weight that is not finite, or not in the chosen format.
+    #[error("{component}: tensor '{tensor}' has a value that {format} cannot hold ({value}) at index {index}: {advice}")]
+    NotFinite {
+        /// Directory of the component.
+        component: String,
+        /// Name of the tensor.
+        tensor: String,
+        /// The format asked for.
+        format: &'static str,
+        /// The value.
+        value: f32,
+        /// Where.
+        index: usize,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A configuration makes no sense.
+    #[error("{path} cannot be used: {detail}", path = path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why, naming the key.
+        detail: String,
+    },
+    /// A model directory's own file.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The output exists and is something else.
+    #[error("{path} exists and is not a model that 'pixart convert' made: choose another --output, or remove it first", path = path.display())]
+    OutputInTheWay {
+        /// The output folder.
+        path: PathBuf,
+    },
+    /// The output cannot be written.
+    #[error("cannot write {path}: {source}{advice}", path = path.display(), advice = write_advice(source))]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The weights of an IR cannot be written; [`Self::in_file`] says which.
+    #[error("cannot write the IR: {0}{advice}", advice = write_advice(.0))]
+    WriteIr(#[from] io::Error),
+    /// The written IR does not load, or has other ports than it should.
+    #[error("the written {file} does not pass its check: {detail}")]
+    Check {
+        /// The IR.
+        file: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The runtime that checks the IR.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The caller asked to stop.
+    #[error("stopped before the model was whole; nothing was left behind")]
+    Cancelled,
+}
+
+fn write_advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            " (free some space, or give --output on another disk; nothing was left behind)"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            " (choose an --output that you may write to)"
+        }
+        _ => "",
+    }
+}
+
+impl ConvertError {
+    /// Names the file whose writing failed.
+    pub(super) fn in_file(self, path: &std::path::Path) -> Self {
+        match self {
+            Self::WriteIr(source) => Self::Write {
+                path: path.to_owned(),
+                source,
+            },
+            other => other,
+        }
+    }
+
+    /// Names the file that a configuration error came from.
+    pub(super) fn config(path: PathBuf, source: &ConfigError) -> Self {
+        Self::Config {
+            path,
+            detail: source.to_string(),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The diffusion transformer: noisy latents, a timestep and text embeddings → predicted noise.
+//!
+//! Source: diffusers 0.42 `pixart_transformer_2d.py`, `embeddings.py`, `attention.py` (`ada_norm_single`). Ports:
+//! `hidden_states` f32 `[B, in_channels, h, w]`, `timestep` i64 `[B]`, `encoder_hidden_states` f32
+//! `[B, L, caption_channels]`, `encoder_attention_mask` f32 `[B, L]`, and with micro-conditions `resolution` f32 `[B, 2]`
+//! (height, width in px) and `aspect_ratio` f32 `[B, 1]` → `noise_pred` f32 `[B, out_channels, h, w]`.
+
+use super::attention::{Heads, Scores, mask_bias};
+use super::{Built, DYNAMIC, apply};
+use crate::convert::ir::{ElementType, Graph, Value, Window};
+use crate::convert::weights::{Weights, signed};
+use crate::model::TransformerSpec;
+
+/// Bias of masked text tokens, as diffusers has it.
+const CLOSED: f32 = -10_000.0;
+/// Width of the sinusoids of timesteps and micro-conditions (`Timesteps(num_channels=256)`).
+const SINUSOID_CHANNELS: usize = 256;
+/// Longest wave of all sinusoids.
+const MAX_PERIOD: f64 = 10_000.0;
+
+/// Builds the transformer.
+///
+/// # Errors
+/// When a tensor is missing or of another shape, and those of reading and writing.
+pub fn transformer(graph: &mut Graph, weights: &Weights<'_>, spec: &TransformerSpec) -> Built<()> {
+    let inner = spec.inner_dim();
+    let latents = graph.parameter(
+        "hidden_states",
+        ElementType::F32,
+        &[DYNAMIC, signed(spec.in_channels), DYNAMIC, DYNAMIC],
+    );
+    let timestep = graph.parameter("timestep", ElementType::I64, &[DYNAMIC]);
+    let text = graph.parameter(
+        "encoder_hidden_states",
+        ElementType::F32,
+        &[DYNAMIC, DYNAMIC, signed(spec.caption_channels)],
+    );
+    let text_mask = graph.parameter("encoder_attention_mask", ElementType::F32, &[DYNAMIC, DYNAMIC]);
+
+    let (mut hidden, grid) = graph.scoped("pos_embed", |graph| patch_embed(graph, weights, spec, latents))?;
+    let embedded_time = graph.scoped("adaln_single", |graph| time_embed(graph, weights, spec, timestep))?;
+    let modulation = graph.scoped("adaln_single", |graph| -> Built<Value> {
+        let linear = weights.linear(graph, "adaln_single.linear", [6 * inner, inner])?;
+        let activated = graph.silu(embedded_time);
+        let modulation = apply(graph, linear, activated);
+        Ok(graph.reshape(modulation, &[0, 6, signed(inner)])?)
+    })?;
+    let text = graph.scoped("caption_projection", |graph| -> Built<Value> {
+        let up = weights.linear(graph, "caption_projection.linear_1", [inner, spec.caption_channels])?;
+        let projected = apply(graph, up, text);
+        let projected = graph.gelu_tanh(projected);
+        let down = weights.linear(graph, "caption_projection.linear_2", [inner, inner])?;
+        Ok(apply(graph, down, projected))
+    })?;
+    let text_bias = mask_bias(graph, text_mask, CLOSED)?;
+
+    for layer in 0..spec.num_layers {
+        let conditions = Conditions {
+            modulation,
+            text,
+            text_bias,
+        };
+        hidden = graph.scoped(format!("transformer_blocks.{layer}"), |graph| {
+            block(graph, &Layer { weights, spec, layer }, hidden, conditions)
+        })?;
+    }
+
+    let prediction = graph.scoped("proj_out", |graph| {
+        project_out(graph, weights, spec, Final { hidden, embedded_time, grid })
+    })?;
+    graph.result("noise_pred", prediction);
+    Ok(())
+}
+
+/// Batch, rows and columns of tokens, each an i64 vector of length 1.
+#[derive(Clone, Copy)]
+struct Grid {
+    batch: Value,
+    rows: Value,
+    columns: Value,
+}
+
+/// Latents → tokens `[B, rows · columns, inner]` with their positions added (`PatchEmbed`).
+fn patch_embed(graph: &mut Graph, weights: &Weights<'_>, spec: &TransformerSpec, latents: Value) -> Built<(Value, Grid)> {
+    let (inner, patch) = (spec.inner_dim(), spec.patch_size);
+    let kernel = weights.plain(graph, "pos_embed.proj.weight", &[inner, spec.in_channels, patch, patch])?;
+    let bias = weights.plain(graph, "pos_embed.proj.bias", &[inner])?;
+    let window = Window {
+        stride: patch,
+        padding: 0,
+    };
+    let patches = graph.convolution(latents, kernel, window);
+    let shape = graph.shape_of(patches);
+    let grid = Grid {
+        batch: graph.dimension(shape, 0)?,
+        rows: graph.dimension(shape, 2)?,
+        columns: graph.dimension(shape, 3)?,
+    };
+    let tokens = graph.reshape(patches, &[0, 0, -1])?;
+    let tokens = graph.transpose(tokens, &[0, 2, 1])?;
+    let tokens = graph.add(tokens, bias);
+    let positions = graph.precise(|graph| position_embedding(graph, spec, grid))?;
+    Ok((graph.add(tokens, positions), grid))
+}
+
+/// 2-D sine-cosine position embedding `[1, rows · columns, inner]`: columns in the first half of the channels, rows in
+/// the second, each half sines then cosines (`get_2d_sincos_pos_embed`, where "w goes first").
+///
+/// A coordinate is `i / (size / base_size) / interpolation_scale` with `base_size = sample_size / patch_size`, so that
+/// every resolution spans the same range. diffusers computes it in f64 and rounds; here f32 is off by at most 4e-6.
+fn position_embedding(graph: &mut Graph, spec: &TransformerSpec, grid: Grid) -> Built<Value> {
+    let half = spec.inner_dim() / 2;
+    let columns = axis_embedding(graph, spec, grid.columns)?;
+    let columns = graph.unsqueeze(columns, 0)?;
+    let rows = axis_embedding(graph, spec, grid.rows)?;
+    let rows = graph.unsqueeze(rows, 1)?;
+    let half = graph.integers(&[signed(half)])?;
+    let shape = graph.concat(&[grid.rows, grid.columns, half], 0);
+    let columns = graph.broadcast(columns, shape);
+    let rows = graph.broadcast(rows, shape);
+    let embedding = graph.concat(&[columns, rows], 2);
+    Ok(graph.reshape(embedding, &[1, -1, signed(spec.inner_dim())])?)
+}
+
+/// Sines and cosines `[size, inner / 2]` of the coordinates along one axis.
+fn axis_embedding(graph: &mut Graph, spec: &TransformerSpec, size: Value) -> Built<Value> {
+    let quarter = spec.inner_dim() / 4;
+    let base_size = (spec.sample_size / spec.patch_size) as f32;
+    let indices = graph.range(size, ElementType::F32)?;
+    let size = graph.convert(size, ElementType::F32);
+    let base_size = graph.scalar(base_size)?;
+    let stretch = graph.divide(size, base_size);
+    let coordinates = graph.divide(indices, stretch);
+    #[expect(clippy::cast_possible_truncation, reason = "torch divides an f32 tensor by this number")]
+    let scale = graph.scalar(spec.interpolation_scale as f32)?;
+    let coordinates = graph.divide(coordinates, scale);
+    let coordinates = graph.unsqueeze(coordinates, 1)?;
+    let angles = angles(graph, coordinates, quarter)?;
+    let (sines, cosines) = (graph.sin(angles), graph.cos(angles));
+    Ok(graph.concat(&[sines, cosines], 1))
+}
+
+/// `values · 10000^(-i / count)` for i below `count`; `values` is a column.
+fn angles(graph: &mut Graph, values: Value, count: usize) -> Built<Value> {
+    #[expect(clippy::cast_possible_truncation, reason = "the graph's sinusoids are f32")]
+    let frequencies: Vec<f32> = (0..count)
+        .map(|i| MAX_PERIOD.powf(-(i as f64) / count as f64) as f32)
+        .collect();
+    let frequencies = graph.floats(&[1, count], &frequencies)?;
+    Ok(graph.multiply(values, frequencies))
+}
+
+/// Timestep, and with micro-conditions resolution and aspect ratio → `[B, inner]`
+/// (`PixArtAlphaCombinedTimestepSizeEmbeddings`).
+fn time_embed(graph: &mut Graph, weights: &Weights<'_>, spec: &TransformerSpec, timestep: Value) -> Built<Value> {
+    let inner = spec.inner_dim();
+    let timestep = graph.convert(timestep, ElementType::F32);
+    let time = condition(graph, weights, Condition { name: "timestep_embedder", values: timestep, width: inner })?;
+    if !spec.use_additional_conditions {
+        return Ok(time);
+    }
+    let width = inner / 3;
+    let resolution = graph.parameter("resolution", ElementType::F32, &[DYNAMIC, 2]);
+    let resolution = condition(graph, weights, Condition { name: "resolution_embedder", values: resolution, width })?;
+    let resolution = graph.reshape(resolution, &[-1, signed(2 * width)])?;
+    let aspect_ratio = graph.parameter("aspect_ratio", ElementType::F32, &[DYNAMIC, 1]);
+    let aspect_ratio =
+        condition(graph, weights, Condition { name: "aspect_ratio_embedder", values: aspect_ratio, width })?;
+    let conditions = graph.concat(&[resolution, aspect_ratio], 1);
+    Ok(graph.add(time, conditions))
+}
+
+/// A number that conditions the network.
+struct Condition {
+    /// Its embedder in the checkpoint.
+    name: &'static str,
+    /// Any number of values.
+    values: Value,
+    /// Width of its embedding.
+    width: usize,
+}
+
+/// Each value → 256 sinusoids, cosines first (`flip_sin_to_cos`) → a two-layer embedding.
+fn condition(graph: &mut Graph, weights: &Weights<'_>, condition: Condition) -> Built<Value> {
+    let Condition { name, values, width } = condition;
+    let sinusoids = graph.precise(|graph| -> Built<Value> {
+        let column = graph.reshape(values, &[-1, 1])?;
+        let angles = angles(graph, column, SINUSOID_CHANNELS / 2)?;
+        let (cosines, sines) = (graph.cos(angles), graph.sin(angles));
+        Ok(graph.concat(&[cosines, sines], 1))
+    })?;
+    let first = weights.linear(graph, &format!("adaln_single.emb.{name}.linear_1"), [width, SINUSOID_CHANNELS])?;
+    let hidden = apply(graph, first, sinusoids);
+    let hidden = graph.silu(hidden);
+    let second = weights.linear(graph, &format!("adaln_single.emb.{name}.linear_2"), [width, width])?;
+    Ok(apply(graph, second, hidden))
+}
+
+/// Which block is being built, and from what.
+struct Layer<'a> {
+    weights: &'a Weights<'a>,
+    spec: &'a TransformerSpec,
+    layer: usize,
+}
+
+impl Layer<'_> {
+    fn name(&self, part: &str) -> String {
+        format!("transformer_blocks.{}.{part}", self.layer)
+    }
+
+    fn heads(&self) -> Heads {
+        Heads {
+            count: self.spec.num_attention_heads,
+            size: self.spec.attention_head_dim,
+        }
+    }
+
+    /// `softmax(q · kᵀ / √head_size + bias)`.
+    fn scores(&self, bias: Option<Value>) -> Scores {
+        Scores {
+            scale: 1.0 / (self.spec.attention_head_dim as f32).sqrt(),
+            bias,
+        }
+    }
+
+    /// The linear layers `parts` of one attention, over the same input, as one.
+    fn projections(&self, graph: &mut Graph, attention: &str, parts: &[&str]) -> Built<crate::convert::weights::Linear> {
+        let names: Vec<String> = parts
+            .iter()
+            .map(|part| self.name(&format!("{attention}.{part}")))
+            .collect();
+        let inner = self.spec.inner_dim();
+        self.weights
+            .fused_linear(graph, &names, [inner, inner], self.spec.attention_bias)
+    }
+}
+
+/// What every block is conditioned with.
+#[derive(Clone, Copy)]
+struct Conditions {
+    /// Shifts, scales and gates of the timestep, `[B, 6, inner]`.
+    modulation: Value,
+    /// `[B, L, inner]`.
+    text: Value,
+    /// `[B, 1, 1, L]`.
+    text_bias: Value,
+}
+
+/// Self-attention and feed-forward modulated by the timestep, cross-attention to the text between them
+/// (`BasicTransformerBlock` with `ada_norm_single`).
+fn block(graph: &mut Graph, layer: &Layer<'_>, hidden: Value, conditions: Conditions) -> Built<Value> {
+    let (weights, spec) = (layer.weights, layer.spec);
+    let inner = spec.inner_dim();
+    let table = weights.plain(graph, &layer.name("scale_shift_table"), &[6, inner])?;
+    let modulation = graph.add(conditions.modulation, table);
+    let parts = graph.split(modulation, 1, 6)?;
+
+    let normed = modulated_norm(graph, spec, hidden, Modulation { shift: parts[0], scale: parts[1] })?;
+    let qkv = layer.projections(graph, "attn1", &["to_q", "to_k", "to_v"])?;
+    let qkv = apply(graph, qkv, normed);
+    let qkv = graph.split(qkv, 2, 3)?;
+    let attended = layer.heads().attend(graph, [qkv[0], qkv[1], qkv[2]], layer.scores(None))?;
+    let output = weights.linear(graph, &layer.name("attn1.to_out.0"), [inner, inner])?;
+    let attended = apply(graph, output, attended);
+    let gated = graph.multiply(attended, parts[2]);
+    let hidden = graph.add(hidden, gated);
+
+    let query = layer.projections(graph, "attn2", &["to_q"])?;
+    let query = apply(graph, query, hidden);
+    let key_value = layer.projections(graph, "attn2", &["to_k", "to_v"])?;
+    let key_value = apply(graph, key_value, conditions.text);
+    let key_value = graph.split(key_value, 2, 2)?;
+    let scores = layer.scores(Some(conditions.text_bias));
+    let attended = layer.heads().attend(graph, [query, key_value[0], key_value[1]], scores)?;
+    let output = weights.linear(graph, &layer.name("attn2.to_out.0"), [inner, inner])?;
+    let attended = apply(graph, output, attended);
+    let hidden = graph.add(hidden, attended);
+
+    let normed = modulated_norm(graph, spec, hidden, Modulation { shift: parts[3], scale: parts[4] })?;
+    let up = weights.linear(graph, &layer.name("ff.net.0.proj"), [4 * inner, inner])?;
+    let up = apply(graph, up, normed);
+    let up = graph.gelu_tanh(up);
+    let down = weights.linear(graph, &layer.name("ff.net.2"), [inner, 4 * inner])?;
+    let down = apply(graph, down, up);
+    let gated = graph.multiply(down, parts[5]);
+    Ok(graph.add(hidden, gated))
+}
+
+/// Shift and scale of a norm, `[B, 1, inner]`.
+#[derive(Clone, Copy)]
+struct Modulation {
+    shift: Value,
+    scale: Value,
+}
+
+/// `norm(x) · (1 + scale) + shift`.
+fn modulated_norm(graph: &mut Graph, spec: &TransformerSpec, x: Value, modulation: Modulation) -> Built<Value> {
+    let normed = graph.layer_norm(x, spec.norm_eps)?;
+    let one = graph.scalar(1.0)?;
+    let factor = graph.add(modulation.scale, one);
+    let scaled = graph.multiply(normed, factor);
+    Ok(graph.add(scaled, modulation.shift))
+}
+
+/// Where the blocks end.
+struct Final {
+    /// `[B, rows · columns, inner]`.
+    hidden: Value,
+    /// `[B, inner]`.
+    embedded_time: Value,
+    grid: Grid,
+}
+
+/// Tokens → prediction: a modulated norm, a linear layer, and the patches back in their places.
+fn project_out(graph: &mut Graph, weights: &Weights<'_>, spec: &TransformerSpec, last: Final) -> Built<Value> {
+    let (inner, patch, channels) = (spec.inner_dim(), spec.patch_size, spec.out_channels);
+    let table = weights.plain(graph, "scale_shift_table", &[2, inner])?;
+    let time = graph.unsqueeze(last.embedded_time, 1)?;
+    let modulation = graph.add(time, table);
+    let parts = graph.split(modulation, 1, 2)?;
+    // diffusers fixes this epsilon at 1e-6, whatever norm_eps says.
+    let spec_of_norm = TransformerSpec {
+        norm_eps: 1e-6,
+        ..spec.clone()
+    };
+    let normed = modulated_norm(graph, &spec_of_norm, last.hidden, Modulation { shift: parts[0], scale: parts[1] })?;
+    let linear = weights.linear(graph, "proj_out", [patch * patch * channels, inner])?;
+    let patches = apply(graph, linear, normed);
+
+    let Grid { batch, rows, columns } = last.grid;
+    let patch_shape = graph.integers(&[signed(patch), signed(patch), signed(channels)])?;
+    let shape = graph.concat(&[batch, rows, columns, patch_shape], 0);
+    let patches = graph.reshape_to(patches, shape);
+    let patches = graph.transpose(patches, &[0, 5, 1, 3, 2, 4])?;
+    let side = graph.integer(signed(patch))?;
+    let (height, width) = (graph.multiply(rows, side), graph.multiply(columns, side));
+    let channels = graph.integers(&[signed(channels)])?;
+    let shape = graph.concat(&[batch, channels, height, width], 0);
+    Ok(graph.reshape_to(patches, shape))
+}

@@ -1,0 +1,347 @@
+//! The weights of one component of a diffusers directory: safetensors, single or sharded, read block by block.
+//!
+//! A header is trusted only after the `safetensors` crate has checked that its tensors tile the file exactly. Data is
+//! read by position, never mapped, so that a checkpoint of any size takes one block of memory.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+
+use super::ConvertError;
+
+/// Longest header taken; the format's own limit.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// The weights of one component.
+#[derive(Debug)]
+pub struct WeightsSource {
+    component: String,
+    files: Vec<(PathBuf, File)>,
+    tensors: BTreeMap<String, TensorInfo>,
+    used: RefCell<BTreeSet<String>>,
+    fingerprint: Sha256,
+}
+
+/// Where a tensor lies and what it is.
+#[derive(Debug, Clone)]
+struct TensorInfo {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    offset: u64,
+}
+
+/// Element types of weights that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceType {
+    /// 32-bit float.
+    F32,
+    /// 16-bit IEEE float.
+    F16,
+    /// 16-bit brain float.
+    Bf16,
+}
+
+impl SourceType {
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+impl WeightsSource {
+    /// Opens `directory` (such as `…/transformer`), whose weights are called `stem` (such as
+    /// `diffusion_pytorch_model`), and checks every header.
+    ///
+    /// # Errors
+    /// When files are missing, not whole, or pickles.
+    pub fn open(directory: &Path, stem: &str) -> Result<Self, ConvertError> {
+        let component = directory
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let mut source = Self {
+            component,
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            used: RefCell::default(),
+            fingerprint: Sha256::new(),
+        };
+        let single = directory.join(format!("{stem}.safetensors"));
+        let index = directory.join(format!("{stem}.safetensors.index.json"));
+        if index.exists() {
+            source.open_shards(directory, &index)?;
+        } else if single.exists() {
+            source.open_file(single)?;
+        } else if let Some(path) = ["bin", "bin.index.json", "ckpt", "pt", "msgpack"]
+            .map(|ending| directory.join(format!("{stem}.{ending}")))
+            .into_iter()
+            .chain([directory.join("pytorch_model.bin")])
+            .find(|path| path.exists())
+        {
+            return Err(ConvertError::Pickle { path });
+        } else {
+            return Err(ConvertError::MissingFile { path: single });
+        }
+        Ok(source)
+    }
+
+    fn open_shards(&mut self, directory: &Path, index: &Path) -> Result<(), ConvertError> {
+        let bad = |detail: String| ConvertError::BadIndex {
+            path: index.to_owned(),
+            detail,
+        };
+        let text = fs::read_to_string(index).map_err(|source| ConvertError::Read {
+            path: index.to_owned(),
+            source,
+        })?;
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let weight_map = serde_json::from_str::<Index>(&text)
+            .map_err(|error| bad(error.to_string()))?
+            .weight_map;
+        let shards: BTreeSet<&String> = weight_map.values().collect();
+        for shard in shards {
+            if Path::new(shard).file_name() != Some(shard.as_ref()) {
+                return Err(bad(format!("the shard '{shard}' is not a plain file name")));
+            }
+            if !Path::new(shard)
+                .extension()
+                .is_some_and(|ending| ending == "safetensors")
+            {
+                return Err(bad(format!("the shard '{shard}' is not a safetensors file")));
+            }
+            let path = directory.join(shard);
+            if !path.exists() {
+                return Err(bad(format!("it names the shard '{shard}', which is not there")));
+            }
+            self.open_file(path)?;
+        }
+        for (tensor, shard) in &weight_map {
+            let there = self
+                .tensors
+                .get(tensor)
+                .is_some_and(|info| self.files[info.file].0.ends_with(shard));
+            if !there {
+                return Err(bad(format!("it says that '{shard}' has the tensor '{tensor}', which it has not")));
+            }
+        }
+        Ok(())
+    }
+
+    fn open_file(&mut self, path: PathBuf) -> Result<(), ConvertError> {
+        let bad = |detail: String| ConvertError::BadWeights {
+            path: path.clone(),
+            detail,
+        };
+        let read = |source| ConvertError::Read {
+            path: path.clone(),
+            source,
+        };
+        let mut file = File::open(&path).map_err(read)?;
+        let metadata = file.metadata().map_err(read)?;
+        let length = metadata.len();
+        let mut header = vec![0; 8];
+        file.read_exact(&mut header)
+            .map_err(|_| bad("it is shorter than 8 bytes".to_owned()))?;
+        let header_bytes = u64::from_le_bytes([
+            header[0], header[1], header[2], header[3], header[4], header[5], header[6], header[7],
+        ]);
+        if header_bytes > MAX_HEADER_BYTES || header_bytes > length - 8 {
+            return Err(bad(format!(
+                "its header claims {header_bytes} bytes in a file of {length}"
+            )));
+        }
+        (&file)
+            .take(header_bytes)
+            .read_to_end(&mut header)
+            .map_err(read)?;
+        let (_, parsed) =
+            SafeTensors::read_metadata(&header).map_err(|error| bad(format!("header: {error}")))?;
+        let data_offset = 8 + header_bytes;
+        let expected = data_offset + parsed.data_len() as u64;
+        if length != expected {
+            return Err(bad(format!(
+                "{length} bytes long where its header says {expected}"
+            )));
+        }
+        self.fingerprint.update(&header);
+        self.fingerprint.update(length.to_le_bytes());
+        self.fingerprint.update(metadata.mtime().to_le_bytes());
+        self.fingerprint.update(metadata.mtime_nsec().to_le_bytes());
+        let index = self.files.len();
+        for (name, info) in parsed.tensors() {
+            let entry = TensorInfo {
+                file: index,
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                offset: data_offset + info.data_offsets.0 as u64,
+            };
+            if self.tensors.insert(name.clone(), entry).is_some() {
+                return Err(bad(format!("the tensor '{name}' is also in another shard")));
+            }
+        }
+        self.files.push((path, file));
+        Ok(())
+    }
+
+    /// Digest of what the files are: headers, lengths, times of change.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint.clone().finalize().into()
+    }
+
+    /// Length of all weights but those whose names begin with one of `ignored`, for progress.
+    pub fn total_bytes(&self, ignored: &[&str]) -> u64 {
+        self.tensors
+            .iter()
+            .filter(|(name, _)| !ignored.iter().any(|prefix| name.starts_with(prefix)))
+            .map(|(_, info)| (info.shape.iter().product::<usize>() * info.dtype.bitsize() / 8) as u64)
+            .sum()
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// A tensor, checked against the shape that the configuration implies.
+    ///
+    /// # Errors
+    /// When it is missing, of another shape, or of a type that is not taken.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<SourceTensor<'_>, ConvertError> {
+        let info = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| ConvertError::MissingTensor {
+                component: self.component.clone(),
+                tensor: name.to_owned(),
+            })?;
+        // Linear layers were once stored as 1×1 convolutions: the same numbers with two more axes of 1.
+        let squeezed: Vec<usize> = match info.shape.as_slice() {
+            [rows, columns, 1, 1] if shape.len() == 2 => vec![*rows, *columns],
+            plain => plain.to_vec(),
+        };
+        if squeezed != shape {
+            return Err(ConvertError::TensorShape {
+                component: self.component.clone(),
+                tensor: name.to_owned(),
+                expected: shape.to_vec(),
+                got: info.shape.clone(),
+            });
+        }
+        let dtype = match info.dtype {
+            Dtype::F32 => SourceType::F32,
+            Dtype::F16 => SourceType::F16,
+            Dtype::BF16 => SourceType::Bf16,
+            other => {
+                return Err(ConvertError::TensorType {
+                    component: self.component.clone(),
+                    tensor: name.to_owned(),
+                    got: format!("{other:?}"),
+                });
+            }
+        };
+        self.used.borrow_mut().insert(name.to_owned());
+        let (path, file) = &self.files[info.file];
+        Ok(SourceTensor {
+            component: &self.component,
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            dtype,
+            path,
+            file,
+            offset: info.offset,
+        })
+    }
+
+    /// Holds that every tensor was used but those whose names begin with one of `ignored`.
+    ///
+    /// # Errors
+    /// When one was not: the architecture is another one.
+    pub fn check_all_used(&self, ignored: &[&str]) -> Result<(), ConvertError> {
+        let used = self.used.borrow();
+        let mut unknown = self
+            .tensors
+            .keys()
+            .filter(|name| !used.contains(*name))
+            .filter(|name| !ignored.iter().any(|prefix| name.starts_with(prefix)));
+        match unknown.next() {
+            None => Ok(()),
+            Some(first) => Err(ConvertError::UnknownTensor {
+                component: self.component.clone(),
+                tensor: first.clone(),
+                count: 1 + unknown.count(),
+            }),
+        }
+    }
+}
+
+/// One tensor of a source.
+#[derive(Debug)]
+pub struct SourceTensor<'source> {
+    component: &'source str,
+    name: String,
+    shape: Vec<usize>,
+    dtype: SourceType,
+    path: &'source Path,
+    file: &'source File,
+    offset: u64,
+}
+
+impl SourceTensor<'_> {
+    /// Element type in the file.
+    pub fn dtype(&self) -> SourceType {
+        self.dtype
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Reads `count` elements from `start` on as raw little-endian bytes into `buffer`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or has become shorter.
+    pub fn read_raw(&self, start: usize, count: usize, buffer: &mut Vec<u8>) -> Result<(), ConvertError> {
+        let width = self.dtype.bytes();
+        buffer.resize(count * width, 0);
+        self.file
+            .read_exact_at(buffer, self.offset + (start * width) as u64)
+            .map_err(|source: io::Error| ConvertError::Read {
+                path: self.path.to_owned(),
+                source,
+            })
+    }
+
+    /// The refusal of a value of this tensor.
+    pub fn not_finite(&self, format: &'static str, value: f32, index: usize) -> ConvertError {
+        ConvertError::NotFinite {
+            component: self.component.to_owned(),
+            tensor: self.name.clone(),
+            format,
+            value,
+            index,
+            advice: if value.is_finite() {
+                "choose --weights f32"
+            } else {
+                "the checkpoint is damaged, fetch it again"
+            },
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The hidden folder in which a model is made, beside the place that it will take when it is whole.
+//!
+//! Dropped before [`Staging::publish`], it removes itself. Two conversions into one parent folder wait for each other, on
+//! a lock of that folder; what a killed one left is removed by the next.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::ConvertError;
+use super::ir::BinSummary;
+use crate::model::{FileEntry, Manifest, ModelDirectory, file_sha256, hex};
+
+/// A model in the making.
+#[derive(Debug)]
+pub(super) struct Staging {
+    output: PathBuf,
+    folder: TempDir,
+    files: BTreeMap<String, FileEntry>,
+    earlier: Option<ModelDirectory>,
+    /// Held until the model is published or given up.
+    _lock: File,
+}
+
+impl Staging {
+    /// Prepares to make the model directory `output`.
+    pub(super) fn begin(output: &Path) -> Result<Self, ConvertError> {
+        let write = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ConvertError::Write { path, source }
+        };
+        let name = output.file_name().ok_or_else(|| ConvertError::OutputInTheWay {
+            path: output.to_owned(),
+        })?;
+        let name = name.to_string_lossy().into_owned();
+        let parent = match output.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        fs::create_dir_all(&parent).map_err(write(&parent))?;
+        let lock = File::open(&parent).map_err(write(&parent))?;
+        lock.lock().map_err(write(&parent))?;
+
+        let earlier = ModelDirectory::open_unchecked(output).ok();
+        if earlier.is_none() && !is_absent_or_empty(output).map_err(write(output))? {
+            return Err(ConvertError::OutputInTheWay {
+                path: output.to_owned(),
+            });
+        }
+        let prefix = format!(".{name}.partial-");
+        remove_leftovers(&parent, &prefix).map_err(write(&parent))?;
+        let folder = tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempdir_in(&parent)
+            .map_err(write(&parent))?;
+        Ok(Self {
+            output: output.to_owned(),
+            folder,
+            files: BTreeMap::new(),
+            earlier,
+            _lock: lock,
+        })
+    }
+
+    /// Where `name` will be written.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What was written so far.
+    pub(super) fn files(&self) -> &BTreeMap<String, FileEntry> {
+        &self.files
+    }
+
+    /// Writes a small file.
+    pub(super) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), ConvertError> {
+        let path = self.path(name);
+        let written = (|| {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::write(&path, bytes)
+        })();
+        written.map_err(|source| ConvertError::Write { path, source })?;
+        self.record(
+            name,
+            &BinSummary {
+                bytes: bytes.len() as u64,
+                sha256: Sha256::digest(bytes).into(),
+            },
+        );
+        Ok(())
+    }
+
+    /// Notes a file that was written by other hands.
+    pub(super) fn record(&mut self, name: &str, summary: &BinSummary) {
+        let entry = FileEntry {
+            bytes: summary.bytes,
+            sha256: hex(&summary.sha256),
+        };
+        self.files.insert(name.to_owned(), entry);
+    }
+
+    /// Takes `names` from the earlier model in the output's place, if it was made with the same `fingerprint` and the
+    /// files are what its manifest says. Returns whether it did.
+    pub(super) fn take_over(&mut self, fingerprint: &str, names: &[&str]) -> Result<bool, ConvertError> {
+        let Some(earlier) = &self.earlier else {
+            return Ok(false);
+        };
+        let manifest = earlier.manifest();
+        let made_the_same = [
+            &manifest.text_encoder.fingerprint,
+            &manifest.transformer.fingerprint,
+            &manifest.vae_decoder.fingerprint,
+        ]
+        .into_iter()
+        .any(|made| made == fingerprint);
+        let mut entries = Vec::new();
+        for &name in names {
+            let Some(entry) = manifest.files.get(name) else {
+                return Ok(false);
+            };
+            let there = file_sha256(&earlier.path().join(name)).ok();
+            if !made_the_same || there != Some((entry.bytes, entry.sha256.clone())) {
+                return Ok(false);
+            }
+            entries.push((name.to_owned(), entry.clone()));
+        }
+        for (name, entry) in entries {
+            let (from, to) = (earlier.path().join(&name), self.folder.path().join(&name));
+            if fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to).map_err(|source| ConvertError::Write { path: to, source })?;
+            }
+            self.files.insert(name, entry);
+        }
+        Ok(true)
+    }
+
+    /// Adds the manifest and moves the folder to its place; an earlier model there is replaced.
+    pub(super) fn publish(self, manifest: &Manifest) -> Result<(), ConvertError> {
+        let write = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ConvertError::Write { path, source }
+        };
+        let path = self.path(Manifest::FILE_NAME);
+        let text = manifest.to_json().map_err(io::Error::from).map_err(write(&path))?;
+        fs::write(&path, text).map_err(write(&path))?;
+        open_to_readers(self.folder.path()).map_err(write(self.folder.path()))?;
+        let old = self.folder.path().with_extension("old");
+        if self.earlier.is_some() {
+            fs::rename(&self.output, &old).map_err(write(&self.output))?;
+        }
+        if let Err(source) = fs::rename(self.folder.path(), &self.output) {
+            if self.earlier.is_some() {
+                fs::rename(&old, &self.output).map_err(write(&self.output))?;
+            }
+            return Err(ConvertError::Write {
+                path: self.output,
+                source,
+            });
+        }
+        // The folder has moved: nothing is left at its old name to remove.
+        let _ = self.folder.keep();
+        if self.earlier.is_some() {
+            fs::remove_dir_all(&old).map_err(write(&old))?;
+        }
+        Ok(())
+    }
+}
+
+/// Temporary folders are private; a model is as readable as other files.
+fn open_to_readers(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+}
+
+fn is_absent_or_empty(path: &Path) -> io::Result<bool> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes what killed conversions left. The lock on `parent` says that none is running.
+fn remove_leftovers(parent: &Path, prefix: &str) -> io::Result<()> {
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,405 @@
+//! Tensors of a checkpoint → constants of a graph, in the chosen weights format, block by block.
+//!
+//! | format | linear layers | everything else |
+//! |---|---|---|
+//! | f32 | f32 | f32 |
+//! | f16 | f16 | f16 |
+//! | int8 | i8, one f16 scale a row | f16 |
+//! | int4 | i4, one f16 scale for each group of 64 inputs; i8 where 64 does not divide the inputs | f16 |
+//!
+//! The chains (`Const → Convert → Multiply → Convert → MatMul`) are those that the CPU plugin fuses into its compressed
+//! linear layers; `docs/adr/0004-weights-formats.md` has what was measured.
+
+use bytemuck::cast_slice;
+use half::{bf16, f16};
+
+use super::ConvertError;
+use super::ir::{BinWriter, ElementType, Graph, Value};
+use super::progress::Progress;
+use super::source::{SourceTensor, SourceType, WeightsSource};
+use crate::model::WeightsFormat;
+
+/// Elements that are in memory at a time: 4 MiB of f32.
+const BLOCK_ELEMENTS: usize = 1 << 20;
+/// Inputs that share a scale in int4.
+const INT4_GROUP: usize = 64;
+
+/// The weights of a component on their way into its graph.
+pub struct Weights<'a> {
+    source: &'a WeightsSource,
+    format: WeightsFormat,
+    progress: &'a dyn Progress,
+}
+
+/// A linear layer: `x · weightᵀ + bias`.
+#[derive(Debug, Clone, Copy)]
+pub struct Linear {
+    /// f32 `[out, in]`, after decompression.
+    pub weight: Value,
+    /// f32 `[out]`.
+    pub bias: Option<Value>,
+}
+
+impl<'a> Weights<'a> {
+    /// Weights of `source` that will be stored as `format`.
+    pub fn new(source: &'a WeightsSource, format: WeightsFormat, progress: &'a dyn Progress) -> Self {
+        Self {
+            source,
+            format,
+            progress,
+        }
+    }
+
+    /// The checkpoint behind.
+    pub fn source(&self) -> &WeightsSource {
+        self.source
+    }
+
+    /// A tensor that is used as it is (norms, biases, convolutions), unpacked to f32.
+    ///
+    /// # Errors
+    /// When it is missing or of another shape, and those of reading and writing.
+    pub fn plain(&self, graph: &mut Graph, name: &str, shape: &[usize]) -> Result<Value, ConvertError> {
+        let stored = self.stored(graph, name, shape)?;
+        Ok(graph.decompress(stored, ElementType::F32))
+    }
+
+    /// A table whose rows are gathered: stored compressed, unpacked by the caller after the gather.
+    ///
+    /// # Errors
+    /// As [`Self::plain`].
+    pub fn table(&self, graph: &mut Graph, name: &str, shape: &[usize]) -> Result<Value, ConvertError> {
+        self.stored(graph, name, shape)
+    }
+
+    fn stored(&self, graph: &mut Graph, name: &str, shape: &[usize]) -> Result<Value, ConvertError> {
+        let tensor = self.source.tensor(name, shape)?;
+        let element = self.float_element();
+        graph.constant(element, shape, |bin| self.stream(&tensor, element, bin))
+    }
+
+    /// The values of a small tensor, widened to f32.
+    ///
+    /// # Errors
+    /// As [`Self::plain`].
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ConvertError> {
+        let tensor = self.source.tensor(name, shape)?;
+        let mut raw = Vec::new();
+        tensor.read_raw(0, tensor.elements(), &mut raw)?;
+        let mut values = Vec::new();
+        widen(&tensor, &raw, 0, &mut values)?;
+        Ok(values)
+    }
+
+    /// A linear layer `prefix.weight` `[out, in]` with its bias `prefix.bias`.
+    ///
+    /// # Errors
+    /// As [`Self::plain`].
+    pub fn linear(&self, graph: &mut Graph, prefix: &str, shape: [usize; 2]) -> Result<Linear, ConvertError> {
+        self.fused_linear(graph, &[prefix.to_owned()], shape, true)
+    }
+
+    /// A linear layer without bias.
+    ///
+    /// # Errors
+    /// As [`Self::plain`].
+    pub fn linear_without_bias(&self, graph: &mut Graph, prefix: &str, shape: [usize; 2]) -> Result<Linear, ConvertError> {
+        self.fused_linear(graph, &[prefix.to_owned()], shape, false)
+    }
+
+    /// Several linear layers of equal `shape` over the same input as one, outputs one after the other.
+    ///
+    /// # Errors
+    /// As [`Self::plain`].
+    pub fn fused_linear(
+        &self,
+        graph: &mut Graph,
+        prefixes: &[String],
+        shape: [usize; 2],
+        bias: bool,
+    ) -> Result<Linear, ConvertError> {
+        let tensors = prefixes
+            .iter()
+            .map(|prefix| self.source.tensor(&format!("{prefix}.weight"), &shape))
+            .collect::<Result<Vec<_>, _>>()?;
+        let weight = match self.format {
+            WeightsFormat::F32 | WeightsFormat::F16 => self.float_weight(graph, &tensors, shape)?,
+            WeightsFormat::Int4 if shape[1].is_multiple_of(INT4_GROUP) => self.int4_weight(graph, &tensors, shape)?,
+            WeightsFormat::Int8 | WeightsFormat::Int4 => self.int8_weight(graph, &tensors, shape)?,
+        };
+        let bias = if bias {
+            let biases = prefixes
+                .iter()
+                .map(|prefix| self.source.tensor(&format!("{prefix}.bias"), &shape[..1]))
+                .collect::<Result<Vec<_>, _>>()?;
+            let element = self.float_element();
+            let stored = graph.constant(element, &[shape[0] * biases.len()], |bin| {
+                biases.iter().try_for_each(|bias| self.stream(bias, element, bin))
+            })?;
+            Some(graph.decompress(stored, ElementType::F32))
+        } else {
+            None
+        };
+        Ok(Linear { weight, bias })
+    }
+
+    fn float_element(&self) -> ElementType {
+        match self.format {
+            WeightsFormat::F32 => ElementType::F32,
+            WeightsFormat::F16 | WeightsFormat::Int8 | WeightsFormat::Int4 => ElementType::F16,
+        }
+    }
+
+    fn float_weight(
+        &self,
+        graph: &mut Graph,
+        tensors: &[SourceTensor<'_>],
+        shape: [usize; 2],
+    ) -> Result<Value, ConvertError> {
+        let element = self.float_element();
+        let stored = graph.constant(element, &[shape[0] * tensors.len(), shape[1]], |bin| {
+            tensors.iter().try_for_each(|tensor| self.stream(tensor, element, bin))
+        })?;
+        Ok(graph.decompress(stored, ElementType::F32))
+    }
+
+    fn int8_weight(
+        &self,
+        graph: &mut Graph,
+        tensors: &[SourceTensor<'_>],
+        shape: [usize; 2],
+    ) -> Result<Value, ConvertError> {
+        let rows = shape[0] * tensors.len();
+        let mut scales: Vec<f16> = Vec::with_capacity(rows);
+        let stored = graph.constant(ElementType::I8, &[rows, shape[1]], |bin| {
+            self.quantise_rows(tensors, shape[1], |row| {
+                let (scale, levels) = quantise_int8(row);
+                scales.push(scale);
+                write(bin, cast_slice(&levels))
+            })
+        })?;
+        let scale = graph.constant(ElementType::F16, &[rows, 1], |bin| write(bin, cast_slice(&scales)))?;
+        let levels = graph.convert(stored, ElementType::F16);
+        let weight = graph.multiply(levels, scale);
+        Ok(graph.convert(weight, ElementType::F32))
+    }
+
+    fn int4_weight(
+        &self,
+        graph: &mut Graph,
+        tensors: &[SourceTensor<'_>],
+        shape: [usize; 2],
+    ) -> Result<Value, ConvertError> {
+        let rows = shape[0] * tensors.len();
+        let groups = shape[1] / INT4_GROUP;
+        let mut scales: Vec<f16> = Vec::with_capacity(rows * groups);
+        let mut packed = Vec::with_capacity(shape[1] / 2);
+        let stored = graph.constant(ElementType::I4, &[rows, groups, INT4_GROUP], |bin| {
+            self.quantise_rows(tensors, shape[1], |row| {
+                packed.clear();
+                for group in row.chunks_exact(INT4_GROUP) {
+                    scales.push(quantise_int4(group, &mut packed));
+                }
+                write(bin, &packed)
+            })
+        })?;
+        let scale = graph.constant(ElementType::F16, &[rows, groups, 1], |bin| write(bin, cast_slice(&scales)))?;
+        let levels = graph.convert(stored, ElementType::F16);
+        let grouped = graph.multiply(levels, scale);
+        let weight = graph.reshape(grouped, &[signed(rows), signed(shape[1])])?;
+        Ok(graph.convert(weight, ElementType::F32))
+    }
+
+    /// Hands every row of every tensor to `quantise`, in order, widened to f32.
+    fn quantise_rows(
+        &self,
+        tensors: &[SourceTensor<'_>],
+        columns: usize,
+        mut quantise: impl FnMut(&[f32]) -> Result<(), ConvertError>,
+    ) -> Result<(), ConvertError> {
+        let rows_at_once = (BLOCK_ELEMENTS / columns).max(1);
+        for tensor in tensors {
+            self.blocks(tensor, rows_at_once * columns, |raw, start| {
+                let mut values = Vec::new();
+                widen(tensor, raw, start, &mut values)?;
+                values.chunks_exact(columns).try_for_each(&mut quantise)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Copies a tensor into the `.bin` as f32 or f16.
+    fn stream(&self, tensor: &SourceTensor<'_>, element: ElementType, bin: &mut BinWriter) -> Result<(), ConvertError> {
+        let mut values = Vec::new();
+        self.blocks(tensor, BLOCK_ELEMENTS, |raw, start| match (tensor.dtype(), element) {
+            (SourceType::F16, ElementType::F16) => {
+                check_f16(tensor, raw, start)?;
+                write(bin, raw)
+            }
+            (_, ElementType::F16) => {
+                values.clear();
+                widen(tensor, raw, start, &mut values)?;
+                let narrow: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
+                if let Some(index) = narrow.iter().position(|value| !value.is_finite()) {
+                    return Err(tensor.not_finite("f16", values[index], start + index));
+                }
+                write(bin, cast_slice(&narrow))
+            }
+            _ => {
+                values.clear();
+                widen(tensor, raw, start, &mut values)?;
+                write(bin, cast_slice(&values))
+            }
+        })
+    }
+
+    /// Reads a tensor in blocks of at most `elements`, looking at cancellation between them.
+    fn blocks(
+        &self,
+        tensor: &SourceTensor<'_>,
+        elements: usize,
+        mut each: impl FnMut(&[u8], usize) -> Result<(), ConvertError>,
+    ) -> Result<(), ConvertError> {
+        let mut raw = Vec::new();
+        let mut start = 0;
+        while start < tensor.elements() {
+            if self.progress.cancelled() {
+                return Err(ConvertError::Cancelled);
+            }
+            let count = elements.min(tensor.elements() - start);
+            tensor.read_raw(start, count, &mut raw)?;
+            each(&raw, start)?;
+            self.progress.advance(raw.len() as u64);
+            start += count;
+        }
+        Ok(())
+    }
+}
+
+fn write(bin: &mut BinWriter, bytes: &[u8]) -> Result<(), ConvertError> {
+    Ok(bin.write(bytes)?)
+}
+
+/// Sizes of tensors in files fit i64.
+pub(super) fn signed(size: usize) -> i64 {
+    i64::try_from(size).expect("sizes of tensors in files fit i64")
+}
+
+/// Appends raw little-endian elements to `values` as f32, exactly; refuses what is not finite.
+fn widen(tensor: &SourceTensor<'_>, raw: &[u8], start: usize, values: &mut Vec<f32>) -> Result<(), ConvertError> {
+    let first = values.len();
+    match tensor.dtype() {
+        SourceType::F32 => values.extend(
+            raw.chunks_exact(4)
+                .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
+        ),
+        SourceType::F16 => values.extend(
+            raw.chunks_exact(2)
+                .map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()),
+        ),
+        SourceType::Bf16 => values.extend(
+            raw.chunks_exact(2)
+                .map(|bytes| bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32()),
+        ),
+    }
+    match values[first..].iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(tensor.not_finite("no format", values[first + index], start + index)),
+    }
+}
+
+/// Refuses an f16 block with an infinity or NaN (all exponent bits set).
+fn check_f16(tensor: &SourceTensor<'_>, raw: &[u8], start: usize) -> Result<(), ConvertError> {
+    const EXPONENT: u16 = 0x7c00;
+    let bits = raw.chunks_exact(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+    // A fold without early exit vectorises; the position is looked for only when there is one.
+    if !bits.clone().fold(false, |found, bits| found | (bits & EXPONENT == EXPONENT)) {
+        return Ok(());
+    }
+    let (index, bits) = bits
+        .enumerate()
+        .find(|(_, bits)| bits & EXPONENT == EXPONENT)
+        .expect("the fold found one");
+    Err(tensor.not_finite("no format", f16::from_bits(bits).to_f32(), start + index))
+}
+
+/// One row → i8 levels and their scale, rounded to f16 before the levels are taken from it.
+fn quantise_int8(row: &[f32]) -> (f16, Vec<i8>) {
+    let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let scale = representable(largest / 127.0);
+    #[expect(clippy::cast_possible_truncation, reason = "clamped to -127..=127")]
+    let levels = row
+        .iter()
+        .map(|value| (value / scale.to_f32()).round_ties_even().clamp(-127.0, 127.0) as i8)
+        .collect();
+    (scale, levels)
+}
+
+/// One group → i4 levels, appended to `packed` two to a byte, and their scale.
+///
+/// The value of largest magnitude becomes exactly -8, the end of the range that has one level more, so the scale takes
+/// the opposite of its sign.
+fn quantise_int4(group: &[f32], packed: &mut Vec<u8>) -> f16 {
+    let extreme = group
+        .iter()
+        .fold(0.0_f32, |extreme, &value| if value.abs() > extreme.abs() { value } else { extreme });
+    let scale = representable(extreme / -8.0);
+    let level = |value: f32| {
+        #[expect(clippy::cast_possible_truncation, reason = "clamped to -8..=7")]
+        let level = (value / scale.to_f32()).round_ties_even().clamp(-8.0, 7.0) as i8;
+        level.cast_unsigned() & 0x0f
+    };
+    packed.extend(group.chunks_exact(2).map(|pair| level(pair[0]) | level(pair[1]) << 4));
+    scale
+}
+
+/// A scale as f16 that is never 0, infinite or subnormal: rows of zeros and of huge values still divide.
+fn representable(scale: f32) -> f16 {
+    let magnitude = scale.abs().clamp(f16::MIN_POSITIVE.to_f32(), f16::MAX.to_f32());
+    f16::from_f32(magnitude.copysign(scale))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn unpack(packed: &[u8]) -> Vec<f32> {
+        packed
+            .iter()
+            .flat_map(|byte| [byte << 4, byte & 0xf0])
+            .map(|nibble| f32::from(nibble.cast_signed() >> 4))
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn int8_is_off_by_at_most_half_a_level(row in proptest::collection::vec(-10.0_f32..10.0, 1..300)) {
+            let (scale, levels) = quantise_int8(&row);
+            for (value, level) in row.iter().zip(levels) {
+                let error = (value - f32::from(level) * scale.to_f32()).abs();
+                // The scale's own rounding to f16 adds at most 127 levels × 2^-11.
+                prop_assert!(error <= scale.to_f32() * 0.5625, "{value} became level {level} of {scale}");
+            }
+        }
+
+        #[test]
+        fn int4_is_off_by_at_most_one_level(group in proptest::collection::vec(-10.0_f32..10.0, 64)) {
+            let mut packed = Vec::new();
+            let scale = quantise_int4(&group, &mut packed);
+            for (value, level) in group.iter().zip(unpack(&packed)) {
+                let error = (value - level * scale.to_f32()).abs();
+                prop_assert!(error <= scale.to_f32().abs() * 1.01, "{value} became level {level} of {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_zeros_stay_zeros() {
+        let (_, levels) = quantise_int8(&[0.0; 8]);
+        assert_eq!(levels, [0; 8]);
+        let mut packed = Vec::new();
+        quantise_int4(&[0.0; 64], &mut packed);
+        assert_eq!(packed, [0; 32]);
+    }
+}
