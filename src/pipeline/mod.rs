@@ -6,4 +6,5 @@ pub mod pixels;
 pub mod png;
 pub mod schedule;
 
+pub mod caption;
 pub mod tokenizer;

@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 
 mod binning;
+mod captions;
 mod noise;
 mod pixels;
 mod schedules;
