@@ -1,1 +1,309 @@
-//! app
+//! The composition root: settings → runtime → model → a pipeline that draws.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::config::{Environment, Settings, cache_folder, openvino_folders};
+use crate::convert::{ComponentWeights, ConvertOptions, Progress, convert};
+use crate::engine::{CompileOptions, CompiledGraph, Runtime};
+use crate::model::{
+    Defaults, EMBEDDED_NAME, ForeignModel, ModelDirectory, ModelError, SchedulerConfig, Variant,
+    WeightsFormat, embedded_digest, has_embedded_model, tokenizer_in, unpack_embedded_model,
+};
+use crate::pipeline::tokenizer::PromptTokenizer;
+use crate::pipeline::{ModelFacts, Networks, Pipeline};
+
+/// Everything that a subcommand starts from.
+pub struct App {
+    settings: Settings,
+    environment: Environment,
+}
+
+/// A model, found and checked, not yet compiled.
+pub enum Model {
+    /// Made by `pixart convert`.
+    Own(Box<ModelDirectory>),
+    /// Made elsewhere.
+    Foreign(Box<ForeignModel>),
+}
+
+/// A pipeline, and what a face needs to know to fill in a request.
+pub struct Loaded {
+    /// Draws.
+    pub pipeline: Pipeline,
+    /// Size and binning when none are asked for.
+    pub defaults: Defaults,
+    /// Time of checking, reading and compiling.
+    pub load: Duration,
+}
+
+impl App {
+    /// Starts from resolved settings.
+    pub fn new(settings: Settings, environment: Environment) -> Self {
+        Self {
+            settings,
+            environment,
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Finds and loads the runtime.
+    ///
+    /// # Errors
+    /// When it is not there or too old.
+    pub fn runtime(&self) -> Result<Runtime> {
+        Ok(Runtime::load(&openvino_folders(
+            &self.settings,
+            &self.environment,
+        ))?)
+    }
+
+    /// Finds and checks the model of the settings. The embedded one is converted at its first use.
+    ///
+    /// # Errors
+    /// When there is none, or it is incomplete or damaged.
+    pub fn model(
+        &self,
+        runtime: &mut Runtime,
+        variant: Variant,
+        progress: &dyn Progress,
+    ) -> Result<Model> {
+        let folder = &self.settings.model.directory;
+        if folder.as_os_str().is_empty() {
+            return Ok(Model::Own(Box::new(
+                self.embedded_model(runtime, progress)?,
+            )));
+        }
+        if ForeignModel::is_one(folder) {
+            let checkpoint = &self.settings.model.checkpoint;
+            let checkpoint = if checkpoint.as_os_str().is_empty() {
+                folder
+            } else {
+                checkpoint
+            };
+            return Ok(Model::Foreign(Box::new(ForeignModel::open(
+                folder, checkpoint, variant,
+            )?)));
+        }
+        Ok(Model::Own(Box::new(ModelDirectory::open(folder)?)))
+    }
+
+    fn embedded_model(
+        &self,
+        runtime: &mut Runtime,
+        progress: &dyn Progress,
+    ) -> Result<ModelDirectory> {
+        if !has_embedded_model() {
+            bail!(
+                "this binary was built without its embedded model: give a model directory with --model"
+            );
+        }
+        let cache = cache_folder(&self.settings, &self.environment).context(
+            "there is no cache folder for the embedded model: set HOME, or PIXART__MODEL__CACHE",
+        )?;
+        let digest = embedded_digest();
+        let output = cache.join(format!(
+            "{EMBEDDED_NAME}-{}-{}",
+            env!("CARGO_PKG_VERSION"),
+            &digest[..12]
+        ));
+        match ModelDirectory::open(&output) {
+            Ok(model) => return Ok(model),
+            Err(ModelError::NotADirectory { .. }) => {}
+            // A cache that does not check out is as good as none.
+            Err(_) => fs::remove_dir_all(&output).with_context(|| {
+                format!(
+                    "the cache {} is damaged and cannot be removed",
+                    output.display()
+                )
+            })?,
+        }
+        let source = tempfile::tempdir().context("cannot unpack the embedded model")?;
+        unpack_embedded_model(source.path()).with_context(|| {
+            format!(
+                "cannot unpack the embedded model to {}",
+                source.path().display()
+            )
+        })?;
+        let options = ConvertOptions {
+            source: source.path().to_owned(),
+            output,
+            name: Some(EMBEDDED_NAME.to_owned()),
+            weights: ComponentWeights::all(WeightsFormat::F16),
+        };
+        convert(&options, runtime, progress)
+            .context("cannot keep the embedded model; PIXART__MODEL__CACHE names another folder")
+    }
+
+    /// Compiles a model's networks and puts the pipeline together.
+    ///
+    /// # Errors
+    /// When a file of the model makes no sense, or a network does not compile on the device.
+    pub fn load(&self, runtime: &mut Runtime, model: &Model) -> Result<Loaded> {
+        let start = Instant::now();
+        let parts = Parts::of(model)?;
+        let bytes = fs::read(&parts.tokenizer)
+            .with_context(|| format!("cannot read {}", parts.tokenizer.display()))?;
+        let is_json = parts
+            .tokenizer
+            .extension()
+            .is_some_and(|ending| ending == "json");
+        let tokenizer = if is_json {
+            PromptTokenizer::from_tokenizer_json(&bytes, parts.max_tokens)
+        } else {
+            PromptTokenizer::from_sentencepiece(&bytes, parts.max_tokens)
+        }
+        .with_context(|| format!("{} cannot be used", parts.tokenizer.display()))?;
+        if tokenizer.vocab_size() > parts.vocab_size {
+            bail!(
+                "{} has {} pieces and the text encoder knows {}: they belong to different models",
+                parts.tokenizer.display(),
+                tokenizer.vocab_size(),
+                parts.vocab_size
+            );
+        }
+        let text = fs::read_to_string(&parts.scheduler)
+            .with_context(|| format!("cannot read {}", parts.scheduler.display()))?;
+        let scheduler = SchedulerConfig::from_json(&text)
+            .with_context(|| format!("{} cannot be used", parts.scheduler.display()))?;
+
+        let text_encoder = self.compile(
+            runtime,
+            &parts.text_encoder,
+            &["input_ids", "attention_mask"],
+        )?;
+        let transformer = self.compile(
+            runtime,
+            &parts.transformer,
+            &[
+                "hidden_states",
+                "timestep",
+                "encoder_hidden_states",
+                "encoder_attention_mask",
+                "resolution",
+                "aspect_ratio",
+            ],
+        )?;
+        let vae_decoder = self.compile(runtime, &parts.vae_decoder, &["latents"])?;
+        let facts = ModelFacts {
+            precision: transformer.precision().to_owned(),
+            openvino_version: runtime.version().to_owned(),
+            ..parts.facts
+        };
+        let networks = Networks {
+            text_encoder: Box::new(text_encoder),
+            transformer: Box::new(transformer),
+            vae_decoder: Box::new(vae_decoder),
+        };
+        Ok(Loaded {
+            pipeline: Pipeline::new(tokenizer, networks, scheduler, facts),
+            defaults: parts.defaults,
+            load: start.elapsed(),
+        })
+    }
+
+    fn compile(&self, runtime: &mut Runtime, xml: &Path, inputs: &[&str]) -> Result<CompiledGraph> {
+        let openvino = &self.settings.openvino;
+        let options = CompileOptions {
+            device: &openvino.device,
+            precision: openvino.precision,
+            threads: (openvino.threads > 0).then_some(openvino.threads),
+            inputs,
+        };
+        Ok(runtime.compile(xml, &options)?)
+    }
+}
+
+/// Where a model's parts lie, whoever made it.
+struct Parts {
+    text_encoder: PathBuf,
+    transformer: PathBuf,
+    vae_decoder: PathBuf,
+    tokenizer: PathBuf,
+    scheduler: PathBuf,
+    max_tokens: usize,
+    vocab_size: usize,
+    defaults: Defaults,
+    facts: ModelFacts,
+}
+
+impl Parts {
+    fn of(model: &Model) -> Result<Self> {
+        match model {
+            Model::Own(directory) => Self::of_own(directory),
+            Model::Foreign(foreign) => Self::of_foreign(foreign),
+        }
+    }
+
+    fn of_own(directory: &ModelDirectory) -> Result<Self> {
+        let manifest = directory.manifest();
+        let at = |name: &str| directory.path().join(name);
+        let (transformer, vae) = (&manifest.transformer.spec, &manifest.vae_decoder.spec);
+        Ok(Self {
+            text_encoder: at(ModelDirectory::TEXT_ENCODER),
+            transformer: at(ModelDirectory::TRANSFORMER),
+            vae_decoder: at(ModelDirectory::VAE_DECODER),
+            tokenizer: tokenizer_in(directory.path())?,
+            scheduler: at(ModelDirectory::SCHEDULER),
+            max_tokens: manifest.pipeline.max_tokens(),
+            vocab_size: manifest.text_encoder.spec.vocab_size,
+            defaults: manifest.defaults.clone(),
+            facts: ModelFacts {
+                name: manifest.name.clone(),
+                weights: manifest.transformer.weights.to_string(),
+                digest: manifest.digest(),
+                ..facts(transformer, vae)
+            },
+        })
+    }
+
+    fn of_foreign(foreign: &ForeignModel) -> Result<Self> {
+        Ok(Self {
+            text_encoder: foreign.text_encoder.clone(),
+            transformer: foreign.transformer.clone(),
+            vae_decoder: foreign.vae_decoder.clone(),
+            tokenizer: foreign.tokenizer()?,
+            scheduler: foreign.checkpoint.join(ModelDirectory::SCHEDULER),
+            max_tokens: foreign.index.class.max_tokens(),
+            vocab_size: foreign.text_encoder_spec.vocab_size,
+            defaults: Defaults::of(&foreign.transformer_spec, &foreign.vae_spec),
+            facts: ModelFacts {
+                name: "notebook".to_owned(),
+                weights: "foreign".to_owned(),
+                digest: foreign.digest()?,
+                frozen_grid: foreign.frozen_grid,
+                ..facts(&foreign.transformer_spec, &foreign.vae_spec)
+            },
+        })
+    }
+}
+
+/// The facts that follow from the shapes; the others are left empty.
+fn facts(transformer: &crate::model::TransformerSpec, vae: &crate::model::VaeSpec) -> ModelFacts {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "torch divides f32 latents by this number"
+    )]
+    let vae_scaling_factor = vae.scaling_factor as f32;
+    ModelFacts {
+        name: String::new(),
+        weights: String::new(),
+        precision: String::new(),
+        digest: String::new(),
+        openvino_version: String::new(),
+        sample_size: transformer.sample_size,
+        patch_size: transformer.patch_size,
+        latent_channels: vae.latent_channels,
+        micro_conditions: transformer.use_additional_conditions,
+        vae_scale_factor: vae.scale_factor(),
+        vae_scaling_factor,
+        frozen_grid: None,
+    }
+}

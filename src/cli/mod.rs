@@ -1,5 +1,164 @@
-//! cli
-/// run
-pub fn run() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The command line: flags in, calls of [`crate::app`], words and exit codes out. No logic of its own.
+
+mod convert;
+mod exit;
+mod generate;
+mod info;
+mod progress;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::app::App;
+use crate::config::{Environment, Precision, Settings};
+
+/// Text-to-image with PixArt-α on ordinary CPUs, through OpenVINO.
+#[derive(Debug, Parser)]
+#[command(name = "pixart", version, about, long_about = None, propagate_version = true, after_help = exit::HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Draw a picture from a prompt
+    Generate(Box<generate::Generate>),
+    /// Turn a published diffusers directory into OpenVINO IR
+    Convert(convert::Convert),
+    /// Tell the runtime's version, the devices, and what the model is
+    Info(info::Info),
+}
+
+/// Flags of every subcommand. Each overrides the setting of the same name.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Settings")]
+struct Common {
+    /// Settings file; config/default.toml lists every key [environment: PIXART_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Folder of the OpenVINO runtime's libraries
+    #[arg(long, global = true, value_name = "DIR")]
+    openvino: Option<PathBuf>,
+}
+
+/// Flags of the subcommands that load a model.
+#[derive(Debug, clap::Args)]
+struct ModelFlags {
+    /// Model directory: made by 'pixart convert', or by the PixArt OpenVINO notebook [default: the embedded sketchbook]
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+
+    /// diffusers directory with tokenizer and scheduler, for a model that pixart did not convert
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Option<PathBuf>,
+
+    /// Take the notebook's _int8 and _int4 networks where it left both
+    #[arg(long)]
+    quantized: bool,
+
+    /// Where the networks run: CPU, GPU, GPU.1, NPU, AUTO [default: CPU]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+
+    /// Arithmetic: auto, f32, bf16, f16 [default: auto, the device's own choice]
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
+
+    /// CPU threads; 0 leaves the number to the runtime [default: 0]
+    #[arg(long, value_name = "N")]
+    threads: Option<u32>,
+}
+
+impl ModelFlags {
+    /// The flags that were given, as settings.
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let path = |path: &PathBuf| path.display().to_string();
+        [
+            ("model.directory", self.model.as_ref().map(path)),
+            ("model.checkpoint", self.checkpoint.as_ref().map(path)),
+            ("openvino.device", self.device.clone()),
+            (
+                "openvino.precision",
+                self.precision.map(|precision| precision.to_string()),
+            ),
+            (
+                "openvino.threads",
+                self.threads.map(|threads| threads.to_string()),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect()
+    }
+
+    /// Which of the notebook's networks to take.
+    fn variant(&self) -> crate::model::Variant {
+        if self.quantized {
+            crate::model::Variant::Quantised
+        } else {
+            crate::model::Variant::Plain
+        }
+    }
+}
+
+impl Common {
+    /// Resolves the settings with a subcommand's own flags on top.
+    fn app(&self, mut flags: Vec<(&'static str, String)>) -> Result<App> {
+        if let Some(folder) = &self.openvino {
+            flags.push(("openvino.library", folder.display().to_string()));
+        }
+        let environment = Environment::of_process();
+        let file = self
+            .config
+            .clone()
+            .or_else(|| environment.path("PIXART_CONFIG"));
+        let settings = Settings::resolve(file.as_deref(), &environment, &flags)?;
+        Ok(App::new(settings, environment))
+    }
+}
+
+/// Parses the command line, does what it says, and tells how it went.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::DONE
+            };
+            // Nowhere is left to tell that the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let outcome = match &cli.command {
+        Command::Generate(command) => command.run(&cli.common),
+        Command::Convert(command) => command.run(&cli.common),
+        Command::Info(command) => command.run(&cli.common),
+    };
+    match outcome {
+        Ok(()) => ExitCode::from(exit::DONE),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "pixart: {}", exit::describe(&error));
+            ExitCode::from(exit::code(&error))
+        }
+    }
+}
+
+/// Writes lines to standard output.
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
 }

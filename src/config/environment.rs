@@ -53,7 +53,10 @@ impl Environment {
     pub(super) fn settings(&self) -> impl Iterator<Item = (String, String, &str)> {
         self.variables.iter().filter_map(|(name, value)| {
             let name = name.to_str()?;
-            let key = name.strip_prefix("PIXART__")?.to_lowercase().replace("__", ".");
+            let key = name
+                .strip_prefix("PIXART__")?
+                .to_lowercase()
+                .replace("__", ".");
             Some((name.to_owned(), key, value.to_str()?))
         })
     }

@@ -177,7 +177,9 @@ fn overlay(table: &mut Table, key: &str, text: &str, origin: &str) -> Result<(),
     let (section, name) = key
         .split_once('.')
         .ok_or_else(|| invalid("a setting is spelled PIXART__SECTION__KEY".to_owned()))?;
-    let value = text.parse::<i64>().map_or_else(|_| Value::String(text.to_owned()), Value::Integer);
+    let value = text
+        .parse::<i64>()
+        .map_or_else(|_| Value::String(text.to_owned()), Value::Integer);
     let section = table
         .entry(section)
         .or_insert_with(|| Value::Table(Table::new()))
@@ -194,7 +196,11 @@ mod tests {
     use super::*;
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
-        Environment::of(pairs.iter().map(|&(name, value)| (name.into(), value.into())))
+        Environment::of(
+            pairs
+                .iter()
+                .map(|&(name, value)| (name.into(), value.into())),
+        )
     }
 
     #[test]
@@ -202,9 +208,15 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/default.toml");
         let from_file = Settings::resolve(Some(&path), &environment(&[]), &[]).unwrap();
         assert_eq!(from_file, Settings::default());
-        let text = std::fs::read_to_string(path).unwrap().parse::<Table>().unwrap();
+        let text = std::fs::read_to_string(path)
+            .unwrap()
+            .parse::<Table>()
+            .unwrap();
         for (section, keys) in [
-            ("openvino", vec!["device", "library", "precision", "threads"]),
+            (
+                "openvino",
+                vec!["device", "library", "precision", "threads"],
+            ),
             ("model", vec!["cache", "checkpoint", "directory"]),
         ] {
             let mut found: Vec<&String> = text[section].as_table().unwrap().keys().collect();
@@ -217,8 +229,15 @@ mod tests {
     fn flags_win_over_the_environment_and_it_over_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pixart.toml");
-        std::fs::write(&file, "[openvino]\ndevice = 'GPU'\nthreads = 3\nprecision = 'bf16'\n").unwrap();
-        let environment = environment(&[("PIXART__OPENVINO__DEVICE", "NPU"), ("PIXART__OPENVINO__THREADS", "5")]);
+        std::fs::write(
+            &file,
+            "[openvino]\ndevice = 'GPU'\nthreads = 3\nprecision = 'bf16'\n",
+        )
+        .unwrap();
+        let environment = environment(&[
+            ("PIXART__OPENVINO__DEVICE", "NPU"),
+            ("PIXART__OPENVINO__THREADS", "5"),
+        ]);
         let flags = [("openvino.threads", "7".to_owned())];
         let settings = Settings::resolve(Some(&file), &environment, &flags).unwrap();
         assert_eq!(settings.openvino.precision, Precision::Bf16);
@@ -230,11 +249,16 @@ mod tests {
     fn unknown_keys_and_senseless_values_are_refused_by_name() {
         for (variable, value, named) in [
             ("PIXART__OPENVINO__DEVISE", "CPU", "devise"),
-            ("PIXART__OPENVINO__THREADS", "many", "PIXART__OPENVINO__THREADS"),
+            (
+                "PIXART__OPENVINO__THREADS",
+                "many",
+                "PIXART__OPENVINO__THREADS",
+            ),
             ("PIXART__OPENVINO__PRECISION", "f64", "f64"),
             ("PIXART__QUEUE", "1", "PIXART__QUEUE"),
         ] {
-            let error = Settings::resolve(None, &environment(&[(variable, value)]), &[]).unwrap_err();
+            let error =
+                Settings::resolve(None, &environment(&[(variable, value)]), &[]).unwrap_err();
             assert!(error.to_string().contains(named), "{error}");
         }
     }

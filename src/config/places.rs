@@ -35,7 +35,11 @@ pub fn openvino_folders(settings: &Settings, environment: &Environment) -> Vec<P
                 .map(|above| above.join(PROJECT_RUNTIME)),
         );
     }
-    folders.extend(environment.working_folder().map(|here| here.join(PROJECT_RUNTIME)));
+    folders.extend(
+        environment
+            .working_folder()
+            .map(|here| here.join(PROJECT_RUNTIME)),
+    );
     // Set by the installer's setupvars script.
     folders.extend(
         environment
@@ -76,8 +80,16 @@ mod tests {
     #[test]
     fn the_runtime_is_looked_for_beside_the_binary_then_in_the_project_then_in_the_system() {
         let folders = openvino_folders(&Settings::default(), &Environment::of_process());
-        let place = |wanted: &str| folders.iter().position(|folder| folder.ends_with(wanted)).unwrap();
-        assert_eq!(folders[0], std::env::current_exe().unwrap().parent().unwrap());
+        let place = |wanted: &str| {
+            folders
+                .iter()
+                .position(|folder| folder.ends_with(wanted))
+                .unwrap()
+        };
+        assert_eq!(
+            folders[0],
+            std::env::current_exe().unwrap().parent().unwrap()
+        );
         assert!(place(PROJECT_RUNTIME) < place("usr/local/lib"));
     }
 
@@ -85,13 +97,26 @@ mod tests {
     fn the_cache_follows_setting_then_xdg_then_home() {
         let variables = [("HOME", "/home/a"), ("XDG_CACHE_HOME", "/tmp/c")];
         let environment = |count: usize| {
-            Environment::of(variables[..count].iter().map(|&(name, value)| (name.into(), value.into())))
+            Environment::of(
+                variables[..count]
+                    .iter()
+                    .map(|&(name, value)| (name.into(), value.into())),
+            )
         };
         let mut settings = Settings::default();
         assert_eq!(cache_folder(&settings, &environment(0)), None);
-        assert_eq!(cache_folder(&settings, &environment(1)), Some("/home/a/.cache/pixart".into()));
-        assert_eq!(cache_folder(&settings, &environment(2)), Some("/tmp/c/pixart".into()));
+        assert_eq!(
+            cache_folder(&settings, &environment(1)),
+            Some("/home/a/.cache/pixart".into())
+        );
+        assert_eq!(
+            cache_folder(&settings, &environment(2)),
+            Some("/tmp/c/pixart".into())
+        );
         settings.model.cache = "/mine".into();
-        assert_eq!(cache_folder(&settings, &environment(2)), Some("/mine".into()));
+        assert_eq!(
+            cache_folder(&settings, &environment(2)),
+            Some("/mine".into())
+        );
     }
 }

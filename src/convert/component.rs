@@ -13,7 +13,8 @@ use super::staging::Staging;
 use super::weights::Weights;
 use crate::engine::Runtime;
 use crate::model::{
-    ComponentEntry, ConfigError, ModelDirectory, TextEncoderSpec, TransformerSpec, VaeSpec, WeightsFormat, hex,
+    ComponentEntry, ConfigError, ModelDirectory, TextEncoderSpec, TransformerSpec, VaeSpec,
+    WeightsFormat, hex,
 };
 
 /// Changes whenever the same source and options would give other files.
@@ -76,7 +77,12 @@ impl Conversion<'_> {
                 stem: "model",
                 xml: ModelDirectory::TEXT_ENCODER,
                 // Full T5 checkpoints bring their decoder, and some the shared table a second time.
-                ignored: &["decoder.", "lm_head.", "shared.weight", "encoder.embed_tokens.weight"],
+                ignored: &[
+                    "decoder.",
+                    "lm_head.",
+                    "shared.weight",
+                    "encoder.embed_tokens.weight",
+                ],
                 parse: TextEncoderSpec::from_json,
                 build: graph::text_encoder,
                 ports: |_| vec!["input_ids", "attention_mask", "last_hidden_state"],
@@ -116,7 +122,10 @@ impl Conversion<'_> {
         )
     }
 
-    pub(super) fn vae_decoder(&mut self, format: WeightsFormat) -> Result<ComponentEntry<VaeSpec>, ConvertError> {
+    pub(super) fn vae_decoder(
+        &mut self,
+        format: WeightsFormat,
+    ) -> Result<ComponentEntry<VaeSpec>, ConvertError> {
         self.run(
             &Component {
                 folder: "vae",
@@ -139,15 +148,24 @@ impl Conversion<'_> {
         let folder = self.source.join(component.folder);
         let config_path = folder.join("config.json");
         let config = super::read_source_text(&config_path)?;
-        let spec = (component.parse)(&config).map_err(|source| ConvertError::config(config_path, &source))?;
+        let spec = (component.parse)(&config)
+            .map_err(|source| ConvertError::config(config_path, &source))?;
         let source = WeightsSource::open(&folder, component.stem)?;
         let fingerprint = fingerprint(&config, format, &source);
         let bin = bin_name(component.xml);
-        if self.staging.take_over(&fingerprint, &[component.xml, &bin])? {
+        if self
+            .staging
+            .take_over(&fingerprint, &[component.xml, &bin])?
+        {
             self.progress.unchanged(component.folder);
         } else {
-            self.progress.begin(component.folder, source.total_bytes(component.ignored));
-            self.write(component, &Weights::new(&source, format, self.progress), &spec)?;
+            self.progress
+                .begin(component.folder, source.total_bytes(component.ignored));
+            self.write(
+                component,
+                &Weights::new(&source, format, self.progress),
+                &spec,
+            )?;
             source.check_all_used(component.ignored)?;
         }
         self.check_ports(component, &spec)?;
@@ -176,20 +194,30 @@ impl Conversion<'_> {
         self.staging.write(component.xml, xml.as_bytes())
     }
 
-    fn check_ports<Spec>(&mut self, component: &Component<Spec>, spec: &Spec) -> Result<(), ConvertError> {
+    fn check_ports<Spec>(
+        &mut self,
+        component: &Component<Spec>,
+        spec: &Spec,
+    ) -> Result<(), ConvertError> {
         let failed = |detail: String| ConvertError::Check {
             file: component.xml.to_owned(),
             detail,
         };
         let (inputs, outputs) = self.runtime.inspect(&self.staging.path(component.xml))?;
-        let mut found: Vec<&str> = inputs.iter().chain(&outputs).map(|(name, _)| name.as_str()).collect();
+        let mut found: Vec<&str> = inputs
+            .iter()
+            .chain(&outputs)
+            .map(|(name, _)| name.as_str())
+            .collect();
         let mut expected = (component.ports)(spec);
         found.sort_unstable();
         expected.sort_unstable();
         if found == expected {
             Ok(())
         } else {
-            Err(failed(format!("its ports are {found:?} and should be {expected:?}")))
+            Err(failed(format!(
+                "its ports are {found:?} and should be {expected:?}"
+            )))
         }
     }
 }

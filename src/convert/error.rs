@@ -48,7 +48,9 @@ pub enum ConvertError {
         detail: String,
     },
     /// A tensor that the configuration asks for is not in the files.
-    #[error("{component} has no tensor '{tensor}', which its config.json implies: the weights and the configuration belong to different models, or a file is incomplete")]
+    #[error(
+        "{component} has no tensor '{tensor}', which its config.json implies: the weights and the configuration belong to different models, or a file is incomplete"
+    )]
     MissingTensor {
         /// Directory of the component.
         component: String,
@@ -56,7 +58,9 @@ pub enum ConvertError {
         tensor: String,
     },
     /// A tensor has another shape than the configuration implies.
-    #[error("{component}: tensor '{tensor}' has the shape {got:?} and config.json implies {expected:?}: the weights and the configuration belong to different models")]
+    #[error(
+        "{component}: tensor '{tensor}' has the shape {got:?} and config.json implies {expected:?}: the weights and the configuration belong to different models"
+    )]
     TensorShape {
         /// Directory of the component.
         component: String,
@@ -78,7 +82,9 @@ pub enum ConvertError {
         got: String,
     },
     /// A tensor that no part of the architecture uses.
-    #[error("{component} has {count} tensor(s) that this architecture does not use, '{tensor}' for one: the checkpoint is of another kind, and its pictures would be wrong")]
+    #[error(
+        "{component} has {count} tensor(s) that this architecture does not use, '{tensor}' for one: the checkpoint is of another kind, and its pictures would be wrong"
+    )]
     UnknownTensor {
         /// Directory of the component.
         component: String,
@@ -88,7 +94,9 @@ pub enum ConvertError {
         count: usize,
     },
     /// A weight that is not finite, or not in the chosen format.
-    #[error("{component}: tensor '{tensor}' has a value that {format} cannot hold ({value}) at index {index}: {advice}")]
+    #[error(
+        "{component}: tensor '{tensor}' has a value that {format} cannot hold ({value}) at index {index}: {advice}"
+    )]
     NotFinite {
         /// Directory of the component.
         component: String,

@@ -21,11 +21,10 @@ pub use error::ConvertError;
 pub use progress::Progress;
 pub use source::WeightsSource;
 
-use crate::domain::ImageSize;
 use crate::engine::Runtime;
 use crate::model::{
-    Bins, Defaults, Manifest, ModelDirectory, ModelIndex, SchedulerConfig,
-    SentencePieceModel, TransformerSpec, VaeSpec, read_text,
+    Defaults, Manifest, ModelDirectory, ModelIndex, SchedulerConfig, SentencePieceModel,
+    TransformerSpec, read_text,
 };
 use component::Conversion;
 use staging::Staging;
@@ -75,11 +74,14 @@ pub fn convert(
 
     let defaults = match source.defaults {
         Some(defaults) => defaults,
-        None => default_sizes(&transformer.spec, &vae_decoder.spec),
+        None => Defaults::of(&transformer.spec, &vae_decoder.spec),
     };
     let manifest = Manifest {
         format: Manifest::FORMAT,
-        name: options.name.clone().unwrap_or_else(|| directory_name(&options.source)),
+        name: options
+            .name
+            .clone()
+            .unwrap_or_else(|| directory_name(&options.source)),
         pixart: env!("CARGO_PKG_VERSION").to_owned(),
         openvino: runtime.version().to_owned(),
         pipeline: source.index.class,
@@ -108,7 +110,8 @@ impl Source {
             let path = path.to_owned();
             move |source: crate::model::ConfigError| ConvertError::config(path, &source)
         };
-        let index = ModelIndex::from_json(&read_source_text(&index)?).map_err(config_error(&index))?;
+        let index =
+            ModelIndex::from_json(&read_source_text(&index)?).map_err(config_error(&index))?;
 
         let own_page = directory.join("pixart.json");
         let defaults = if own_page.exists() {
@@ -126,10 +129,16 @@ impl Source {
         })?;
 
         let mut tokenizer = Vec::new();
-        for name in [ModelDirectory::SENTENCEPIECE, ModelDirectory::TOKENIZER_JSON] {
+        for name in [
+            ModelDirectory::SENTENCEPIECE,
+            ModelDirectory::TOKENIZER_JSON,
+        ] {
             let path = directory.join(name);
             if path.exists() {
-                let bytes = fs::read(&path).map_err(|source| ConvertError::Read { path: path.clone(), source })?;
+                let bytes = fs::read(&path).map_err(|source| ConvertError::Read {
+                    path: path.clone(),
+                    source,
+                })?;
                 if name == ModelDirectory::SENTENCEPIECE {
                     SentencePieceModel::parse(&bytes).map_err(|source| ConvertError::Config {
                         path,
@@ -188,7 +197,9 @@ fn check_together(
         });
     }
     let out = transformer.out_channels;
-    if transformer.in_channels != latent_channels || (out != latent_channels && out != 2 * latent_channels) {
+    if transformer.in_channels != latent_channels
+        || (out != latent_channels && out != 2 * latent_channels)
+    {
         return Err(ConvertError::Config {
             path: path(),
             detail: format!(
@@ -200,22 +211,11 @@ fn check_together(
     Ok(())
 }
 
-/// diffusers' own default: the native resolution, sizes moved to the bins of the checkpoint where it has some.
-fn default_sizes(transformer: &TransformerSpec, vae: &VaeSpec) -> Defaults {
-    let sample_size = u32::try_from(transformer.sample_size).expect("parsed as at most 4096");
-    let scale_factor = u32::try_from(vae.scale_factor()).expect("at most 2^7");
-    let side = (sample_size * scale_factor).min(ImageSize::MAX_SIDE_PX);
-    Defaults {
-        width_px: side,
-        height_px: side,
-        resolution_binning: Bins::for_sample_size(sample_size).is_some(),
-    }
-}
-
 /// The last name in a path, for the manifest.
 fn directory_name(path: &Path) -> String {
     let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    absolute
-        .file_name()
-        .map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+    absolute.file_name().map_or_else(
+        || "model".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }

@@ -10,7 +10,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 
 use super::ConvertError;
@@ -119,11 +120,15 @@ impl WeightsSource {
                 .extension()
                 .is_some_and(|ending| ending == "safetensors")
             {
-                return Err(bad(format!("the shard '{shard}' is not a safetensors file")));
+                return Err(bad(format!(
+                    "the shard '{shard}' is not a safetensors file"
+                )));
             }
             let path = directory.join(shard);
             if !path.exists() {
-                return Err(bad(format!("it names the shard '{shard}', which is not there")));
+                return Err(bad(format!(
+                    "it names the shard '{shard}', which is not there"
+                )));
             }
             self.open_file(path)?;
         }
@@ -133,7 +138,9 @@ impl WeightsSource {
                 .get(tensor)
                 .is_some_and(|info| self.files[info.file].0.ends_with(shard));
             if !there {
-                return Err(bad(format!("it says that '{shard}' has the tensor '{tensor}', which it has not")));
+                return Err(bad(format!(
+                    "it says that '{shard}' has the tensor '{tensor}', which it has not"
+                )));
             }
         }
         Ok(())
@@ -166,8 +173,7 @@ impl WeightsSource {
             .take(header_bytes)
             .read_to_end(&mut header)
             .map_err(read)?;
-        let (_, parsed) =
-            SafeTensors::read_metadata(&header).map_err(|error| bad(format!("header: {error}")))?;
+        let parsed = parse_header(&header[8..]).map_err(|error| bad(format!("header: {error}")))?;
         let data_offset = 8 + header_bytes;
         let expected = data_offset + parsed.data_len() as u64;
         if length != expected {
@@ -205,7 +211,9 @@ impl WeightsSource {
         self.tensors
             .iter()
             .filter(|(name, _)| !ignored.iter().any(|prefix| name.starts_with(prefix)))
-            .map(|(_, info)| (info.shape.iter().product::<usize>() * info.dtype.bitsize() / 8) as u64)
+            .map(|(_, info)| {
+                (info.shape.iter().product::<usize>() * info.dtype.bitsize() / 8) as u64
+            })
             .sum()
     }
 
@@ -286,6 +294,15 @@ impl WeightsSource {
     }
 }
 
+/// Reads the JSON header of a safetensors file. What it returns tiles the data part from its first byte on without a gap;
+/// whether the file is as long is for the caller to check.
+///
+/// # Errors
+/// When it is not such a header.
+pub fn parse_header(header: &[u8]) -> Result<Metadata, serde_json::Error> {
+    serde_json::from_slice(header)
+}
+
 /// One tensor of a source.
 #[derive(Debug)]
 pub struct SourceTensor<'source> {
@@ -318,7 +335,12 @@ impl SourceTensor<'_> {
     ///
     /// # Errors
     /// When the file cannot be read, or has become shorter.
-    pub fn read_raw(&self, start: usize, count: usize, buffer: &mut Vec<u8>) -> Result<(), ConvertError> {
+    pub fn read_raw(
+        &self,
+        start: usize,
+        count: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), ConvertError> {
         let width = self.dtype.bytes();
         buffer.resize(count * width, 0);
         self.file

@@ -33,9 +33,11 @@ impl Staging {
             let path = path.to_owned();
             move |source| ConvertError::Write { path, source }
         };
-        let name = output.file_name().ok_or_else(|| ConvertError::OutputInTheWay {
-            path: output.to_owned(),
-        })?;
+        let name = output
+            .file_name()
+            .ok_or_else(|| ConvertError::OutputInTheWay {
+                path: output.to_owned(),
+            })?;
         let name = name.to_string_lossy().into_owned();
         let parent = match output.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -107,7 +109,11 @@ impl Staging {
 
     /// Takes `names` from the earlier model in the output's place, if it was made with the same `fingerprint` and the
     /// files are what its manifest says. Returns whether it did.
-    pub(super) fn take_over(&mut self, fingerprint: &str, names: &[&str]) -> Result<bool, ConvertError> {
+    pub(super) fn take_over(
+        &mut self,
+        fingerprint: &str,
+        names: &[&str],
+    ) -> Result<bool, ConvertError> {
         let Some(earlier) = &self.earlier else {
             return Ok(false);
         };
@@ -147,7 +153,10 @@ impl Staging {
             move |source| ConvertError::Write { path, source }
         };
         let path = self.path(Manifest::FILE_NAME);
-        let text = manifest.to_json().map_err(io::Error::from).map_err(write(&path))?;
+        let text = manifest
+            .to_json()
+            .map_err(io::Error::from)
+            .map_err(write(&path))?;
         fs::write(&path, text).map_err(write(&path))?;
         open_to_readers(self.folder.path()).map_err(write(self.folder.path()))?;
         let old = self.folder.path().with_extension("old");

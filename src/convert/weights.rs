@@ -42,7 +42,11 @@ pub struct Linear {
 
 impl<'a> Weights<'a> {
     /// Weights of `source` that will be stored as `format`.
-    pub fn new(source: &'a WeightsSource, format: WeightsFormat, progress: &'a dyn Progress) -> Self {
+    pub fn new(
+        source: &'a WeightsSource,
+        format: WeightsFormat,
+        progress: &'a dyn Progress,
+    ) -> Self {
         Self {
             source,
             format,
@@ -59,7 +63,12 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// When it is missing or of another shape, and those of reading and writing.
-    pub fn plain(&self, graph: &mut Graph, name: &str, shape: &[usize]) -> Result<Value, ConvertError> {
+    pub fn plain(
+        &self,
+        graph: &mut Graph,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Value, ConvertError> {
         let stored = self.stored(graph, name, shape)?;
         Ok(graph.decompress(stored, ElementType::F32))
     }
@@ -68,11 +77,21 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// As [`Self::plain`].
-    pub fn table(&self, graph: &mut Graph, name: &str, shape: &[usize]) -> Result<Value, ConvertError> {
+    pub fn table(
+        &self,
+        graph: &mut Graph,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Value, ConvertError> {
         self.stored(graph, name, shape)
     }
 
-    fn stored(&self, graph: &mut Graph, name: &str, shape: &[usize]) -> Result<Value, ConvertError> {
+    fn stored(
+        &self,
+        graph: &mut Graph,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Value, ConvertError> {
         let tensor = self.source.tensor(name, shape)?;
         let element = self.float_element();
         graph.constant(element, shape, |bin| self.stream(&tensor, element, bin))
@@ -95,7 +114,12 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// As [`Self::plain`].
-    pub fn linear(&self, graph: &mut Graph, prefix: &str, shape: [usize; 2]) -> Result<Linear, ConvertError> {
+    pub fn linear(
+        &self,
+        graph: &mut Graph,
+        prefix: &str,
+        shape: [usize; 2],
+    ) -> Result<Linear, ConvertError> {
         self.fused_linear(graph, &[prefix.to_owned()], shape, true)
     }
 
@@ -103,7 +127,12 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// As [`Self::plain`].
-    pub fn linear_without_bias(&self, graph: &mut Graph, prefix: &str, shape: [usize; 2]) -> Result<Linear, ConvertError> {
+    pub fn linear_without_bias(
+        &self,
+        graph: &mut Graph,
+        prefix: &str,
+        shape: [usize; 2],
+    ) -> Result<Linear, ConvertError> {
         self.fused_linear(graph, &[prefix.to_owned()], shape, false)
     }
 
@@ -124,8 +153,12 @@ impl<'a> Weights<'a> {
             .collect::<Result<Vec<_>, _>>()?;
         let weight = match self.format {
             WeightsFormat::F32 | WeightsFormat::F16 => self.float_weight(graph, &tensors, shape)?,
-            WeightsFormat::Int4 if shape[1].is_multiple_of(INT4_GROUP) => self.int4_weight(graph, &tensors, shape)?,
-            WeightsFormat::Int8 | WeightsFormat::Int4 => self.int8_weight(graph, &tensors, shape)?,
+            WeightsFormat::Int4 if shape[1].is_multiple_of(INT4_GROUP) => {
+                self.int4_weight(graph, &tensors, shape)?
+            }
+            WeightsFormat::Int8 | WeightsFormat::Int4 => {
+                self.int8_weight(graph, &tensors, shape)?
+            }
         };
         let bias = if bias {
             let biases = prefixes
@@ -134,7 +167,9 @@ impl<'a> Weights<'a> {
                 .collect::<Result<Vec<_>, _>>()?;
             let element = self.float_element();
             let stored = graph.constant(element, &[shape[0] * biases.len()], |bin| {
-                biases.iter().try_for_each(|bias| self.stream(bias, element, bin))
+                biases
+                    .iter()
+                    .try_for_each(|bias| self.stream(bias, element, bin))
             })?;
             Some(graph.decompress(stored, ElementType::F32))
         } else {
@@ -158,7 +193,9 @@ impl<'a> Weights<'a> {
     ) -> Result<Value, ConvertError> {
         let element = self.float_element();
         let stored = graph.constant(element, &[shape[0] * tensors.len(), shape[1]], |bin| {
-            tensors.iter().try_for_each(|tensor| self.stream(tensor, element, bin))
+            tensors
+                .iter()
+                .try_for_each(|tensor| self.stream(tensor, element, bin))
         })?;
         Ok(graph.decompress(stored, ElementType::F32))
     }
@@ -178,7 +215,9 @@ impl<'a> Weights<'a> {
                 write(bin, cast_slice(&levels))
             })
         })?;
-        let scale = graph.constant(ElementType::F16, &[rows, 1], |bin| write(bin, cast_slice(&scales)))?;
+        let scale = graph.constant(ElementType::F16, &[rows, 1], |bin| {
+            write(bin, cast_slice(&scales))
+        })?;
         let levels = graph.convert(stored, ElementType::F16);
         let weight = graph.multiply(levels, scale);
         Ok(graph.convert(weight, ElementType::F32))
@@ -203,7 +242,9 @@ impl<'a> Weights<'a> {
                 write(bin, &packed)
             })
         })?;
-        let scale = graph.constant(ElementType::F16, &[rows, groups, 1], |bin| write(bin, cast_slice(&scales)))?;
+        let scale = graph.constant(ElementType::F16, &[rows, groups, 1], |bin| {
+            write(bin, cast_slice(&scales))
+        })?;
         let levels = graph.convert(stored, ElementType::F16);
         let grouped = graph.multiply(levels, scale);
         let weight = graph.reshape(grouped, &[signed(rows), signed(shape[1])])?;
@@ -229,26 +270,34 @@ impl<'a> Weights<'a> {
     }
 
     /// Copies a tensor into the `.bin` as f32 or f16.
-    fn stream(&self, tensor: &SourceTensor<'_>, element: ElementType, bin: &mut BinWriter) -> Result<(), ConvertError> {
+    fn stream(
+        &self,
+        tensor: &SourceTensor<'_>,
+        element: ElementType,
+        bin: &mut BinWriter,
+    ) -> Result<(), ConvertError> {
         let mut values = Vec::new();
-        self.blocks(tensor, BLOCK_ELEMENTS, |raw, start| match (tensor.dtype(), element) {
-            (SourceType::F16, ElementType::F16) => {
-                check_f16(tensor, raw, start)?;
-                write(bin, raw)
-            }
-            (_, ElementType::F16) => {
-                values.clear();
-                widen(tensor, raw, start, &mut values)?;
-                let narrow: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
-                if let Some(index) = narrow.iter().position(|value| !value.is_finite()) {
-                    return Err(tensor.not_finite("f16", values[index], start + index));
+        self.blocks(tensor, BLOCK_ELEMENTS, |raw, start| {
+            match (tensor.dtype(), element) {
+                (SourceType::F16, ElementType::F16) => {
+                    check_f16(tensor, raw, start)?;
+                    write(bin, raw)
                 }
-                write(bin, cast_slice(&narrow))
-            }
-            _ => {
-                values.clear();
-                widen(tensor, raw, start, &mut values)?;
-                write(bin, cast_slice(&values))
+                (_, ElementType::F16) => {
+                    values.clear();
+                    widen(tensor, raw, start, &mut values)?;
+                    let narrow: Vec<f16> =
+                        values.iter().map(|&value| f16::from_f32(value)).collect();
+                    if let Some(index) = narrow.iter().position(|value| !value.is_finite()) {
+                        return Err(tensor.not_finite("f16", values[index], start + index));
+                    }
+                    write(bin, cast_slice(&narrow))
+                }
+                _ => {
+                    values.clear();
+                    widen(tensor, raw, start, &mut values)?;
+                    write(bin, cast_slice(&values))
+                }
             }
         })
     }
@@ -286,7 +335,12 @@ pub(super) fn signed(size: usize) -> i64 {
 }
 
 /// Appends raw little-endian elements to `values` as f32, exactly; refuses what is not finite.
-fn widen(tensor: &SourceTensor<'_>, raw: &[u8], start: usize, values: &mut Vec<f32>) -> Result<(), ConvertError> {
+fn widen(
+    tensor: &SourceTensor<'_>,
+    raw: &[u8],
+    start: usize,
+    values: &mut Vec<f32>,
+) -> Result<(), ConvertError> {
     let first = values.len();
     match tensor.dtype() {
         SourceType::F32 => values.extend(
@@ -311,9 +365,14 @@ fn widen(tensor: &SourceTensor<'_>, raw: &[u8], start: usize, values: &mut Vec<f
 /// Refuses an f16 block with an infinity or NaN (all exponent bits set).
 fn check_f16(tensor: &SourceTensor<'_>, raw: &[u8], start: usize) -> Result<(), ConvertError> {
     const EXPONENT: u16 = 0x7c00;
-    let bits = raw.chunks_exact(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+    let bits = raw
+        .chunks_exact(2)
+        .map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
     // A fold without early exit vectorises; the position is looked for only when there is one.
-    if !bits.clone().fold(false, |found, bits| found | (bits & EXPONENT == EXPONENT)) {
+    if !bits
+        .clone()
+        .fold(false, |found, bits| found | (bits & EXPONENT == EXPONENT))
+    {
         return Ok(());
     }
     let (index, bits) = bits
@@ -325,12 +384,18 @@ fn check_f16(tensor: &SourceTensor<'_>, raw: &[u8], start: usize) -> Result<(), 
 
 /// One row → i8 levels and their scale, rounded to f16 before the levels are taken from it.
 fn quantise_int8(row: &[f32]) -> (f16, Vec<i8>) {
-    let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let largest = row
+        .iter()
+        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let scale = representable(largest / 127.0);
     #[expect(clippy::cast_possible_truncation, reason = "clamped to -127..=127")]
     let levels = row
         .iter()
-        .map(|value| (value / scale.to_f32()).round_ties_even().clamp(-127.0, 127.0) as i8)
+        .map(|value| {
+            (value / scale.to_f32())
+                .round_ties_even()
+                .clamp(-127.0, 127.0) as i8
+        })
         .collect();
     (scale, levels)
 }
@@ -340,22 +405,32 @@ fn quantise_int8(row: &[f32]) -> (f16, Vec<i8>) {
 /// The value of largest magnitude becomes exactly -8, the end of the range that has one level more, so the scale takes
 /// the opposite of its sign.
 fn quantise_int4(group: &[f32], packed: &mut Vec<u8>) -> f16 {
-    let extreme = group
-        .iter()
-        .fold(0.0_f32, |extreme, &value| if value.abs() > extreme.abs() { value } else { extreme });
+    let extreme = group.iter().fold(0.0_f32, |extreme, &value| {
+        if value.abs() > extreme.abs() {
+            value
+        } else {
+            extreme
+        }
+    });
     let scale = representable(extreme / -8.0);
     let level = |value: f32| {
         #[expect(clippy::cast_possible_truncation, reason = "clamped to -8..=7")]
         let level = (value / scale.to_f32()).round_ties_even().clamp(-8.0, 7.0) as i8;
         level.cast_unsigned() & 0x0f
     };
-    packed.extend(group.chunks_exact(2).map(|pair| level(pair[0]) | level(pair[1]) << 4));
+    packed.extend(
+        group
+            .chunks_exact(2)
+            .map(|pair| level(pair[0]) | level(pair[1]) << 4),
+    );
     scale
 }
 
 /// A scale as f16 that is never 0, infinite or subnormal: rows of zeros and of huge values still divide.
 fn representable(scale: f32) -> f16 {
-    let magnitude = scale.abs().clamp(f16::MIN_POSITIVE.to_f32(), f16::MAX.to_f32());
+    let magnitude = scale
+        .abs()
+        .clamp(f16::MIN_POSITIVE.to_f32(), f16::MAX.to_f32());
     f16::from_f32(magnitude.copysign(scale))
 }
 

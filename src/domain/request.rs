@@ -311,6 +311,8 @@ pub struct GenerateRequest {
     pub resolution_binning: bool,
     /// Run DeepFloyd IF's caption clean-up first (diffusers' `clean_caption`).
     pub clean_caption: bool,
+    /// Put the prompts into the PNG beside the receipt.
+    pub embed_prompt: bool,
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use openvino::{DeviceType, ElementType, InferRequest, InferenceErrorKind, PropertyKey, RwPropertyKey, Shape};
+use openvino::{
+    DeviceType, ElementType, InferRequest, InferenceErrorKind, PropertyKey, RwPropertyKey, Shape,
+};
 
 use super::runtime::{Runtime, port, read};
 use super::{Elements, EngineError, Graph, Port, Tensor};
@@ -44,7 +46,11 @@ pub struct CompiledGraph {
 }
 
 impl CompiledGraph {
-    pub(super) fn compile(runtime: &mut Runtime, xml: &Path, options: &CompileOptions<'_>) -> Result<Self, EngineError> {
+    pub(super) fn compile(
+        runtime: &mut Runtime,
+        xml: &Path,
+        options: &CompileOptions<'_>,
+    ) -> Result<Self, EngineError> {
         runtime.check_device(options.device)?;
         check_precision(runtime, options)?;
         let failed = |verb: &'static str| {
@@ -58,12 +64,18 @@ impl CompiledGraph {
         let threads = options.threads.map(|threads| threads.to_string());
         let mut properties = Vec::new();
         if options.precision != Precision::Auto {
-            properties.push((RwPropertyKey::HintInferencePrecision, options.precision.name()));
+            properties.push((
+                RwPropertyKey::HintInferencePrecision,
+                options.precision.name(),
+            ));
         }
         if options.device == "CPU" {
             if options.precision == Precision::F32 {
                 // Otherwise int8 weights bring dynamically quantised activations with them.
-                properties.push((RwPropertyKey::Other("DYNAMIC_QUANTIZATION_GROUP_SIZE".into()), "0"));
+                properties.push((
+                    RwPropertyKey::Other("DYNAMIC_QUANTIZATION_GROUP_SIZE".into()),
+                    "0",
+                ));
             }
             if let Some(threads) = &threads {
                 properties.push((RwPropertyKey::InferenceNumThreads, threads.as_str()));
@@ -87,8 +99,13 @@ impl CompiledGraph {
         }
         let precision = compiled
             .get_property(&PropertyKey::Rw(RwPropertyKey::HintInferencePrecision))
-            .map_or_else(|_| options.precision.name().to_owned(), std::borrow::Cow::into_owned);
-        let request = compiled.create_infer_request().map_err(failed("compiled"))?;
+            .map_or_else(
+                |_| options.precision.name().to_owned(),
+                std::borrow::Cow::into_owned,
+            );
+        let request = compiled
+            .create_infer_request()
+            .map_err(failed("compiled"))?;
         Ok(Self {
             path: xml.to_owned(),
             request,
@@ -111,15 +128,22 @@ impl CompiledGraph {
 }
 
 fn check_precision(runtime: &Runtime, options: &CompileOptions<'_>) -> Result<(), EngineError> {
-    if matches!(options.precision, Precision::Auto | Precision::F32) || options.device.starts_with("AUTO") {
+    if matches!(options.precision, Precision::Auto | Precision::F32)
+        || options.device.starts_with("AUTO")
+    {
         return Ok(());
     }
     let devices = runtime.devices()?;
-    let device = devices
-        .iter()
-        .find(|device| device.name == options.device || device.name.starts_with(&format!("{}.", options.device)));
+    let device = devices.iter().find(|device| {
+        device.name == options.device || device.name.starts_with(&format!("{}.", options.device))
+    });
     match device {
-        Some(device) if !device.capabilities.iter().any(|can| can == capability(options.precision)) => {
+        Some(device)
+            if !device
+                .capabilities
+                .iter()
+                .any(|can| can == capability(options.precision)) =>
+        {
             Err(EngineError::UnsupportedPrecision {
                 device: options.device.to_owned(),
                 precision: options.precision.name(),
@@ -141,17 +165,22 @@ impl Graph for CompiledGraph {
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Tensor, EngineError> {
         for &(name, tensor) in inputs {
-            let port = self.inputs.get(name).ok_or_else(|| EngineError::MissingPort {
-                path: self.path.clone(),
-                port: name.to_owned(),
-            })?;
+            let port = self
+                .inputs
+                .get(name)
+                .ok_or_else(|| EngineError::MissingPort {
+                    path: self.path.clone(),
+                    port: name.to_owned(),
+                })?;
             check_shape(name, tensor, port)?;
             let tensor = copy_in(name, tensor, port)?;
             self.request
                 .set_tensor(name, &tensor)
                 .map_err(|error| self.failed(&error))?;
         }
-        self.request.infer_async().map_err(|error| self.failed(&error))?;
+        self.request
+            .infer_async()
+            .map_err(|error| self.failed(&error))?;
         let mut stopping = false;
         loop {
             match self.request.wait(POLL_MILLISECONDS) {
@@ -231,30 +260,56 @@ fn copy_in(name: &str, tensor: &Tensor, port: &Port) -> Result<openvino::Tensor,
     )]
     match (tensor.elements(), element) {
         (Elements::F32(values), ElementType::F32) => {
-            copy.get_data_mut::<f32>().map_err(runtime)?.copy_from_slice(values);
+            copy.get_data_mut::<f32>()
+                .map_err(runtime)?
+                .copy_from_slice(values);
         }
         (Elements::F32(values), ElementType::F16) => {
-            fill(copy.get_data_mut::<u16>().map_err(runtime)?, values, |&value| f16::from_f32(value).to_bits());
+            fill(
+                copy.get_data_mut::<u16>().map_err(runtime)?,
+                values,
+                |&value| f16::from_f32(value).to_bits(),
+            );
         }
         (Elements::F32(values), ElementType::I64) => {
-            fill(copy.get_data_mut::<i64>().map_err(runtime)?, values, |&value| value as i64);
+            fill(
+                copy.get_data_mut::<i64>().map_err(runtime)?,
+                values,
+                |&value| value as i64,
+            );
         }
         (Elements::F32(values), _) => {
-            fill(copy.get_data_mut::<i32>().map_err(runtime)?, values, |&value| value as i32);
+            fill(
+                copy.get_data_mut::<i32>().map_err(runtime)?,
+                values,
+                |&value| value as i32,
+            );
         }
         (Elements::I64(values), ElementType::I64) => {
-            copy.get_data_mut::<i64>().map_err(runtime)?.copy_from_slice(values);
+            copy.get_data_mut::<i64>()
+                .map_err(runtime)?
+                .copy_from_slice(values);
         }
         (Elements::I64(values), ElementType::F32) => {
-            fill(copy.get_data_mut::<f32>().map_err(runtime)?, values, |&value| value as f32);
+            fill(
+                copy.get_data_mut::<f32>().map_err(runtime)?,
+                values,
+                |&value| value as f32,
+            );
         }
         (Elements::I64(values), ElementType::F16) => {
-            fill(copy.get_data_mut::<u16>().map_err(runtime)?, values, |&value| {
-                f16::from_f32(value as f32).to_bits()
-            });
+            fill(
+                copy.get_data_mut::<u16>().map_err(runtime)?,
+                values,
+                |&value| f16::from_f32(value as f32).to_bits(),
+            );
         }
         (Elements::I64(values), _) => {
-            fill(copy.get_data_mut::<i32>().map_err(runtime)?, values, |&value| value as i32);
+            fill(
+                copy.get_data_mut::<i32>().map_err(runtime)?,
+                values,
+                |&value| value as i32,
+            );
         }
     }
     Ok(copy)

@@ -35,7 +35,9 @@ pub enum EngineError {
         needed: &'static str,
     },
     /// A device that this machine does not have.
-    #[error("the device {device} is not there: this machine has {available}, and AUTO takes the best of them")]
+    #[error(
+        "the device {device} is not there: this machine has {available}, and AUTO takes the best of them"
+    )]
     UnknownDevice {
         /// The name asked for.
         device: String,
@@ -43,7 +45,9 @@ pub enum EngineError {
         available: String,
     },
     /// A precision that the device does not compute in.
-    #[error("the device {device} does not compute in {precision}: it can {available}; leave --precision at auto")]
+    #[error(
+        "the device {device} does not compute in {precision}: it can {available}; leave --precision at auto"
+    )]
     UnsupportedPrecision {
         /// The device.
         device: String,

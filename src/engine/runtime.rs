@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use openvino::{Core, DeviceType, PropertyKey};
 
-use super::compiled::{CompiledGraph, CompileOptions};
+use super::compiled::{CompileOptions, CompiledGraph};
 use super::{EngineError, Port};
 
 /// The oldest runtime whose IR reader and CPU plugin are known to take our graphs.
@@ -149,7 +149,11 @@ impl Runtime {
     ///
     /// # Errors
     /// When the device or precision is not there, or the IR cannot be read or compiled.
-    pub fn compile(&mut self, xml: &Path, options: &CompileOptions<'_>) -> Result<CompiledGraph, EngineError> {
+    pub fn compile(
+        &mut self,
+        xml: &Path,
+        options: &CompileOptions<'_>,
+    ) -> Result<CompiledGraph, EngineError> {
         CompiledGraph::compile(self, xml, options)
     }
 
@@ -157,7 +161,10 @@ impl Runtime {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn inspect(&mut self, xml: &Path) -> Result<(Vec<(String, Port)>, Vec<(String, Port)>), EngineError> {
+    pub fn inspect(
+        &mut self,
+        xml: &Path,
+    ) -> Result<(Vec<(String, Port)>, Vec<(String, Port)>), EngineError> {
         let failed = |error: openvino::InferenceError| EngineError::Graph {
             path: xml.to_owned(),
             verb: "read",
@@ -165,7 +172,10 @@ impl Runtime {
         };
         let model = read(&mut self.core, xml)?;
         let named = |node: openvino::Node| -> Result<(String, Port), EngineError> {
-            Ok((node.get_name().map_err(failed)?, port(&node).map_err(failed)?))
+            Ok((
+                node.get_name().map_err(failed)?,
+                port(&node).map_err(failed)?,
+            ))
         };
         let inputs = (0..model.get_inputs_len().map_err(failed)?)
             .map(|index| named(model.get_input_by_index(index).map_err(failed)?))
@@ -253,7 +263,11 @@ mod tests {
     #[test]
     fn a_wheels_versioned_library_is_found_and_the_newest_wins() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["libopenvino_c.so.2620", "libopenvino_c.so.2641", "libopenvino.so.2641"] {
+        for name in [
+            "libopenvino_c.so.2620",
+            "libopenvino_c.so.2641",
+            "libopenvino.so.2641",
+        ] {
             fs::write(folder.path().join(name), "").unwrap();
         }
         let found = find_library(folder.path()).unwrap();

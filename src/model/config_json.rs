@@ -162,11 +162,7 @@ impl ConfigJson {
     }
 
     /// Holds that `key`, where it is given, is `allowed`.
-    pub(super) fn expect_flag(
-        &self,
-        key: &'static str,
-        allowed: bool,
-    ) -> Result<(), ConfigError> {
+    pub(super) fn expect_flag(&self, key: &'static str, allowed: bool) -> Result<(), ConfigError> {
         match self.flag(key)? {
             Some(flag) if flag != allowed => Err(ConfigError::invalid(
                 key,

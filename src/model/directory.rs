@@ -27,6 +27,14 @@ pub enum ModelError {
         /// The file looked for.
         missing: &'static str,
     },
+    /// Foreign IR without the diffusers directory that it was made from.
+    #[error("{model} has networks that pixart did not convert, and {checkpoint} is no diffusers directory: give the one that they were made from with --checkpoint, for the tokenizer, the scheduler and the config.json files", model = model.display(), checkpoint = checkpoint.display())]
+    NoCheckpoint {
+        /// The model's folder.
+        model: PathBuf,
+        /// Where the diffusers directory was looked for.
+        checkpoint: PathBuf,
+    },
     /// A file of the model cannot be read.
     #[error("cannot read {path}: {source}", path = path.display())]
     Read {
@@ -120,8 +128,8 @@ impl ModelDirectory {
             });
         }
         let text = read_text(&file)?;
-        let manifest =
-            Manifest::from_json(&text).map_err(|source| ModelError::Config { path: file, source })?;
+        let manifest = Manifest::from_json(&text)
+            .map_err(|source| ModelError::Config { path: file, source })?;
         Ok(Self {
             path: path.to_owned(),
             manifest,
@@ -149,7 +157,9 @@ const MAX_TEXT_BYTES: u64 = 16 << 20;
 pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
     let read = || -> io::Result<String> {
         if fs::metadata(path)?.len() > MAX_TEXT_BYTES {
-            return Err(io::Error::other("it is longer than 16 MiB, no such file is"));
+            return Err(io::Error::other(
+                "it is longer than 16 MiB, no such file is",
+            ));
         }
         fs::read_to_string(path)
     };

@@ -2,8 +2,11 @@
 
 use serde::Deserialize;
 
+use super::Bins;
 use super::config_json::{ConfigError, ConfigJson};
 use super::manifest::Defaults;
+use super::spec::{TransformerSpec, VaeSpec};
+use crate::domain::ImageSize;
 
 /// The two pipelines that share PixArt's architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, Deserialize)]
@@ -63,6 +66,18 @@ pub(super) struct PixartJson {
 }
 
 impl Defaults {
+    /// diffusers' own default: the native resolution, sizes moved to the bins of the checkpoint where it has some.
+    pub fn of(transformer: &TransformerSpec, vae: &VaeSpec) -> Self {
+        let sample_size = u32::try_from(transformer.sample_size).expect("parsed as at most 4096");
+        let scale_factor = u32::try_from(vae.scale_factor()).expect("at most 2^7");
+        let side_px = (sample_size * scale_factor).min(ImageSize::MAX_SIDE_PX);
+        Self {
+            width_px: side_px,
+            height_px: side_px,
+            resolution_binning: Bins::for_sample_size(sample_size).is_some(),
+        }
+    }
+
     /// Reads the optional `pixart.json` of a diffusers directory.
     ///
     /// # Errors
@@ -73,11 +88,11 @@ impl Defaults {
             ("defaults.width_px", page.defaults.width_px),
             ("defaults.height_px", page.defaults.height_px),
         ] {
-            if !(1..=crate::domain::ImageSize::MAX_SIDE_PX).contains(&side) {
+            if !(1..=ImageSize::MAX_SIDE_PX).contains(&side) {
                 return Err(ConfigError::invalid(
                     key,
                     side,
-                    format!("1 to {}", crate::domain::ImageSize::MAX_SIDE_PX),
+                    format!("1 to {}", ImageSize::MAX_SIDE_PX),
                 ));
             }
         }

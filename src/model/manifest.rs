@@ -54,7 +54,9 @@ impl FromStr for WeightsFormat {
             "f16" => Ok(Self::F16),
             "int8" => Ok(Self::Int8),
             "int4" => Ok(Self::Int4),
-            other => Err(format!("weights '{other}' is not one of f32, f16, int8, int4")),
+            other => Err(format!(
+                "weights '{other}' is not one of f32, f16, int8, int4"
+            )),
         }
     }
 }
@@ -136,7 +138,10 @@ impl Manifest {
             return Err(ConfigError::invalid(
                 "format",
                 head.format,
-                format!("{}, as this version of pixart writes it: convert the model again", Self::FORMAT),
+                format!(
+                    "{}, as this version of pixart writes it: convert the model again",
+                    Self::FORMAT
+                ),
             ));
         }
         let manifest: Self = serde_json::from_str(text)?;
@@ -147,7 +152,11 @@ impl Manifest {
                     .components()
                     .all(|component| matches!(component, Component::Normal(_)));
             if !inside {
-                return Err(ConfigError::invalid("files", name, "paths inside of the model directory"));
+                return Err(ConfigError::invalid(
+                    "files",
+                    name,
+                    "paths inside of the model directory",
+                ));
             }
         }
         Ok(manifest)

@@ -122,12 +122,19 @@ impl TransformerSpec {
     /// When a key is missing, out of range, or asks for a variant that `PixArtTransformer2DModel` does not have.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         let config = ConfigJson::parse(text)?;
-        config.expect_text("_class_name", &["PixArtTransformer2DModel", "Transformer2DModel"])?;
+        config.expect_text(
+            "_class_name",
+            &["PixArtTransformer2DModel", "Transformer2DModel"],
+        )?;
         config.expect_text("norm_type", &["ada_norm_single"])?;
         config.expect_text("activation_fn", &["gelu-approximate"])?;
         config.expect_text("attention_type", &["default"])?;
         config.expect_flag("norm_elementwise_affine", false)?;
-        for key in ["only_cross_attention", "double_self_attention", "use_linear_projection"] {
+        for key in [
+            "only_cross_attention",
+            "double_self_attention",
+            "use_linear_projection",
+        ] {
             config.expect_flag(key, false)?;
         }
         let heads = config.size("num_attention_heads", MAX_WIDTH)?;
@@ -164,14 +171,18 @@ impl TransformerSpec {
             return Err(ConfigError::invalid(
                 "attention_head_dim",
                 head_dim,
-                format!("such that × num_attention_heads ({heads}) is a multiple of 4, for the position embedding"),
+                format!(
+                    "such that × num_attention_heads ({heads}) is a multiple of 4, for the position embedding"
+                ),
             ));
         }
         if use_additional_conditions && !inner_dim.is_multiple_of(3) {
             return Err(ConfigError::invalid(
                 "attention_head_dim",
                 head_dim,
-                format!("such that × num_attention_heads ({heads}) is a multiple of 3, for the micro-conditions"),
+                format!(
+                    "such that × num_attention_heads ({heads}) is a multiple of 3, for the micro-conditions"
+                ),
             ));
         }
         if spec.cross_attention_dim != inner_dim {
@@ -232,13 +243,19 @@ impl VaeSpec {
             layers_per_block: config.size("layers_per_block", 64)?,
             latent_channels: config.size("latent_channels", 1024)?,
             out_channels: config.size("out_channels", 16)?,
-            norm_num_groups: config.optional_size("norm_num_groups", MAX_WIDTH)?.unwrap_or(32),
+            norm_num_groups: config
+                .optional_size("norm_num_groups", MAX_WIDTH)?
+                .unwrap_or(32),
             scaling_factor: config.positive("scaling_factor", 0.18215)?,
             use_post_quant_conv: config.flag("use_post_quant_conv")?.unwrap_or(true),
             mid_block_add_attention: config.flag("mid_block_add_attention")?.unwrap_or(true),
         };
         if spec.out_channels != 3 {
-            return Err(ConfigError::invalid("out_channels", spec.out_channels, "3: red, green, blue"));
+            return Err(ConfigError::invalid(
+                "out_channels",
+                spec.out_channels,
+                "3: red, green, blue",
+            ));
         }
         for channels in &spec.block_out_channels {
             if !channels.is_multiple_of(spec.norm_num_groups) {

@@ -74,7 +74,11 @@ pub(super) fn mask_bias(graph: &mut Graph, mask: Value, closed: f32) -> Built<Va
 /// gigabyte at 1024×1024 px; in blocks it is several times as fast with the same numbers (docs/adr/0003). The division
 /// by the sum comes after the product with the values, where it is `width` wide instead of `tokens`.
 /// The lengths of the blocks are computed from the number of tokens, so that any number will do; some may be empty.
-pub(super) fn blocked_attention(graph: &mut Graph, [query, key, value]: [Value; 3], scale: f32) -> Built<Value> {
+pub(super) fn blocked_attention(
+    graph: &mut Graph,
+    [query, key, value]: [Value; 3],
+    scale: f32,
+) -> Built<Value> {
     let scale = graph.scalar(scale)?;
     let query = graph.multiply(query, scale);
     let lengths = block_lengths(graph, query)?;

@@ -34,10 +34,25 @@ pub fn text_encoder(graph: &mut Graph, weights: &Weights<'_>, spec: &TextEncoder
 
     for layer in 0..spec.num_layers {
         hidden = graph.scoped(format!("block.{layer}"), |graph| {
-            block(graph, weights, spec, BlockInput { layer, hidden, bias })
+            block(
+                graph,
+                weights,
+                spec,
+                BlockInput {
+                    layer,
+                    hidden,
+                    bias,
+                },
+            )
         })?;
     }
-    let last = rms_norm(graph, weights, spec, "encoder.final_layer_norm.weight", hidden)?;
+    let last = rms_norm(
+        graph,
+        weights,
+        spec,
+        "encoder.final_layer_norm.weight",
+        hidden,
+    )?;
     graph.result("last_hidden_state", last);
     Ok(())
 }
@@ -48,12 +63,27 @@ struct BlockInput {
     bias: Value,
 }
 
-fn block(graph: &mut Graph, weights: &Weights<'_>, spec: &TextEncoderSpec, input: BlockInput) -> Built<Value> {
-    let BlockInput { layer, hidden, bias } = input;
+fn block(
+    graph: &mut Graph,
+    weights: &Weights<'_>,
+    spec: &TextEncoderSpec,
+    input: BlockInput,
+) -> Built<Value> {
+    let BlockInput {
+        layer,
+        hidden,
+        bias,
+    } = input;
     let prefix = format!("encoder.block.{layer}.layer");
     let inner = spec.inner_dim();
 
-    let normed = rms_norm(graph, weights, spec, &format!("{prefix}.0.layer_norm.weight"), hidden)?;
+    let normed = rms_norm(
+        graph,
+        weights,
+        spec,
+        &format!("{prefix}.0.layer_norm.weight"),
+        hidden,
+    )?;
     let qkv = ["q", "k", "v"].map(|part| format!("{prefix}.0.SelfAttention.{part}"));
     let qkv = weights.fused_linear(graph, &qkv, [inner, spec.d_model], false)?;
     let qkv = apply(graph, qkv, normed);
@@ -68,25 +98,44 @@ fn block(graph: &mut Graph, weights: &Weights<'_>, spec: &TextEncoderSpec, input
         bias: Some(bias),
     };
     let attended = heads.attend(graph, [parts[0], parts[1], parts[2]], scores)?;
-    let output = weights.linear_without_bias(graph, &format!("{prefix}.0.SelfAttention.o"), [spec.d_model, inner])?;
+    let output = weights.linear_without_bias(
+        graph,
+        &format!("{prefix}.0.SelfAttention.o"),
+        [spec.d_model, inner],
+    )?;
     let attended = apply(graph, output, attended);
     let hidden = graph.add(hidden, attended);
 
-    let normed = rms_norm(graph, weights, spec, &format!("{prefix}.1.layer_norm.weight"), hidden)?;
+    let normed = rms_norm(
+        graph,
+        weights,
+        spec,
+        &format!("{prefix}.1.layer_norm.weight"),
+        hidden,
+    )?;
     let dense = format!("{prefix}.1.DenseReluDense");
-    let gate = weights.linear_without_bias(graph, &format!("{dense}.wi_0"), [spec.d_ff, spec.d_model])?;
+    let gate =
+        weights.linear_without_bias(graph, &format!("{dense}.wi_0"), [spec.d_ff, spec.d_model])?;
     let gate = apply(graph, gate, normed);
     let gate = graph.gelu_tanh(gate);
-    let up = weights.linear_without_bias(graph, &format!("{dense}.wi_1"), [spec.d_ff, spec.d_model])?;
+    let up =
+        weights.linear_without_bias(graph, &format!("{dense}.wi_1"), [spec.d_ff, spec.d_model])?;
     let up = apply(graph, up, normed);
     let gated = graph.multiply(gate, up);
-    let down = weights.linear_without_bias(graph, &format!("{dense}.wo"), [spec.d_model, spec.d_ff])?;
+    let down =
+        weights.linear_without_bias(graph, &format!("{dense}.wo"), [spec.d_model, spec.d_ff])?;
     let down = apply(graph, down, gated);
     Ok(graph.add(hidden, down))
 }
 
 /// `x / sqrt(mean(x²) + eps) · weight`: no mean is subtracted, no bias added (`T5LayerNorm`).
-fn rms_norm(graph: &mut Graph, weights: &Weights<'_>, spec: &TextEncoderSpec, name: &str, x: Value) -> Built<Value> {
+fn rms_norm(
+    graph: &mut Graph,
+    weights: &Weights<'_>,
+    spec: &TextEncoderSpec,
+    name: &str,
+    x: Value,
+) -> Built<Value> {
     let weight = weights.plain(graph, name, &[spec.d_model])?;
     let squares = graph.square(x)?;
     let mean = graph.reduce_mean(squares)?;
@@ -99,7 +148,12 @@ fn rms_norm(graph: &mut Graph, weights: &Weights<'_>, spec: &TextEncoderSpec, na
 /// Relative position bias `[1, heads, L, L]`, a table lookup by `key - query` that every layer shares.
 ///
 /// The table holds the bias of each offset from `-max_distance` to `max_distance`; beyond, T5 uses the last bucket.
-fn position_bias(graph: &mut Graph, weights: &Weights<'_>, spec: &TextEncoderSpec, ids: Value) -> Built<Value> {
+fn position_bias(
+    graph: &mut Graph,
+    weights: &Weights<'_>,
+    spec: &TextEncoderSpec,
+    ids: Value,
+) -> Built<Value> {
     let heads = spec.num_heads;
     let by_bucket = weights.values(
         "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
@@ -136,12 +190,16 @@ fn relative_position_bucket(offset: i64, spec: &TextEncoderSpec) -> usize {
     let buckets = spec.relative_attention_num_buckets / 2;
     let direction = if offset > 0 { buckets } else { 0 };
     let exact = buckets / 2;
-    let distance = usize::try_from(offset.unsigned_abs()).expect("offsets are at most max_distance");
+    let distance =
+        usize::try_from(offset.unsigned_abs()).expect("offsets are at most max_distance");
     let within = if distance < exact {
         distance
     } else {
         let far = (spec.relative_attention_max_distance as f64 / exact as f64).ln();
-        #[expect(clippy::cast_possible_truncation, reason = "torch divides an f32 tensor by this number")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "torch divides an f32 tensor by this number"
+        )]
         let ratio = (distance as f32 / exact as f32).ln() / far as f32;
         #[expect(
             clippy::cast_possible_truncation,
@@ -185,7 +243,11 @@ mod tests {
             let reach = signed(table.max_distance);
             for (offset, bucket) in (table.first_offset..).zip(table.buckets) {
                 let clamped = offset.clamp(-reach, reach);
-                assert_eq!(relative_position_bucket(clamped, &spec), bucket, "offset {offset}");
+                assert_eq!(
+                    relative_position_bucket(clamped, &spec),
+                    bucket,
+                    "offset {offset}"
+                );
             }
         }
     }

@@ -35,10 +35,18 @@ pub fn transformer(graph: &mut Graph, weights: &Weights<'_>, spec: &TransformerS
         ElementType::F32,
         &[DYNAMIC, DYNAMIC, signed(spec.caption_channels)],
     );
-    let text_mask = graph.parameter("encoder_attention_mask", ElementType::F32, &[DYNAMIC, DYNAMIC]);
+    let text_mask = graph.parameter(
+        "encoder_attention_mask",
+        ElementType::F32,
+        &[DYNAMIC, DYNAMIC],
+    );
 
-    let (mut hidden, grid) = graph.scoped("pos_embed", |graph| patch_embed(graph, weights, spec, latents))?;
-    let embedded_time = graph.scoped("adaln_single", |graph| time_embed(graph, weights, spec, timestep))?;
+    let (mut hidden, grid) = graph.scoped("pos_embed", |graph| {
+        patch_embed(graph, weights, spec, latents)
+    })?;
+    let embedded_time = graph.scoped("adaln_single", |graph| {
+        time_embed(graph, weights, spec, timestep)
+    })?;
     let modulation = graph.scoped("adaln_single", |graph| -> Built<Value> {
         let linear = weights.linear(graph, "adaln_single.linear", [6 * inner, inner])?;
         let activated = graph.silu(embedded_time);
@@ -46,7 +54,11 @@ pub fn transformer(graph: &mut Graph, weights: &Weights<'_>, spec: &TransformerS
         Ok(graph.reshape(modulation, &[0, 6, signed(inner)])?)
     })?;
     let text = graph.scoped("caption_projection", |graph| -> Built<Value> {
-        let up = weights.linear(graph, "caption_projection.linear_1", [inner, spec.caption_channels])?;
+        let up = weights.linear(
+            graph,
+            "caption_projection.linear_1",
+            [inner, spec.caption_channels],
+        )?;
         let projected = apply(graph, up, text);
         let projected = graph.gelu_tanh(projected);
         let down = weights.linear(graph, "caption_projection.linear_2", [inner, inner])?;
@@ -61,12 +73,30 @@ pub fn transformer(graph: &mut Graph, weights: &Weights<'_>, spec: &TransformerS
             text_bias,
         };
         hidden = graph.scoped(format!("transformer_blocks.{layer}"), |graph| {
-            block(graph, &Layer { weights, spec, layer }, hidden, conditions)
+            block(
+                graph,
+                &Layer {
+                    weights,
+                    spec,
+                    layer,
+                },
+                hidden,
+                conditions,
+            )
         })?;
     }
 
     let prediction = graph.scoped("proj_out", |graph| {
-        project_out(graph, weights, spec, Final { hidden, embedded_time, grid })
+        project_out(
+            graph,
+            weights,
+            spec,
+            Final {
+                hidden,
+                embedded_time,
+                grid,
+            },
+        )
     })?;
     graph.result("noise_pred", prediction);
     Ok(())
@@ -81,9 +111,18 @@ struct Grid {
 }
 
 /// Latents → tokens `[B, rows · columns, inner]` with their positions added (`PatchEmbed`).
-fn patch_embed(graph: &mut Graph, weights: &Weights<'_>, spec: &TransformerSpec, latents: Value) -> Built<(Value, Grid)> {
+fn patch_embed(
+    graph: &mut Graph,
+    weights: &Weights<'_>,
+    spec: &TransformerSpec,
+    latents: Value,
+) -> Built<(Value, Grid)> {
     let (inner, patch) = (spec.inner_dim(), spec.patch_size);
-    let kernel = weights.plain(graph, "pos_embed.proj.weight", &[inner, spec.in_channels, patch, patch])?;
+    let kernel = weights.plain(
+        graph,
+        "pos_embed.proj.weight",
+        &[inner, spec.in_channels, patch, patch],
+    )?;
     let bias = weights.plain(graph, "pos_embed.proj.bias", &[inner])?;
     let window = Window {
         stride: patch,
@@ -131,7 +170,10 @@ fn axis_embedding(graph: &mut Graph, spec: &TransformerSpec, size: Value) -> Bui
     let base_size = graph.scalar(base_size)?;
     let stretch = graph.divide(size, base_size);
     let coordinates = graph.divide(indices, stretch);
-    #[expect(clippy::cast_possible_truncation, reason = "torch divides an f32 tensor by this number")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "torch divides an f32 tensor by this number"
+    )]
     let scale = graph.scalar(spec.interpolation_scale as f32)?;
     let coordinates = graph.divide(coordinates, scale);
     let coordinates = graph.unsqueeze(coordinates, 1)?;
@@ -142,7 +184,10 @@ fn axis_embedding(graph: &mut Graph, spec: &TransformerSpec, size: Value) -> Bui
 
 /// `values · 10000^(-i / count)` for i below `count`; `values` is a column.
 fn angles(graph: &mut Graph, values: Value, count: usize) -> Built<Value> {
-    #[expect(clippy::cast_possible_truncation, reason = "the graph's sinusoids are f32")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the graph's sinusoids are f32"
+    )]
     let frequencies: Vec<f32> = (0..count)
         .map(|i| MAX_PERIOD.powf(-(i as f64) / count as f64) as f32)
         .collect();
@@ -152,20 +197,48 @@ fn angles(graph: &mut Graph, values: Value, count: usize) -> Built<Value> {
 
 /// Timestep, and with micro-conditions resolution and aspect ratio → `[B, inner]`
 /// (`PixArtAlphaCombinedTimestepSizeEmbeddings`).
-fn time_embed(graph: &mut Graph, weights: &Weights<'_>, spec: &TransformerSpec, timestep: Value) -> Built<Value> {
+fn time_embed(
+    graph: &mut Graph,
+    weights: &Weights<'_>,
+    spec: &TransformerSpec,
+    timestep: Value,
+) -> Built<Value> {
     let inner = spec.inner_dim();
     let timestep = graph.convert(timestep, ElementType::F32);
-    let time = condition(graph, weights, Condition { name: "timestep_embedder", values: timestep, width: inner })?;
+    let time = condition(
+        graph,
+        weights,
+        Condition {
+            name: "timestep_embedder",
+            values: timestep,
+            width: inner,
+        },
+    )?;
     if !spec.use_additional_conditions {
         return Ok(time);
     }
     let width = inner / 3;
     let resolution = graph.parameter("resolution", ElementType::F32, &[DYNAMIC, 2]);
-    let resolution = condition(graph, weights, Condition { name: "resolution_embedder", values: resolution, width })?;
+    let resolution = condition(
+        graph,
+        weights,
+        Condition {
+            name: "resolution_embedder",
+            values: resolution,
+            width,
+        },
+    )?;
     let resolution = graph.reshape(resolution, &[-1, signed(2 * width)])?;
     let aspect_ratio = graph.parameter("aspect_ratio", ElementType::F32, &[DYNAMIC, 1]);
-    let aspect_ratio =
-        condition(graph, weights, Condition { name: "aspect_ratio_embedder", values: aspect_ratio, width })?;
+    let aspect_ratio = condition(
+        graph,
+        weights,
+        Condition {
+            name: "aspect_ratio_embedder",
+            values: aspect_ratio,
+            width,
+        },
+    )?;
     let conditions = graph.concat(&[resolution, aspect_ratio], 1);
     Ok(graph.add(time, conditions))
 }
@@ -182,17 +255,29 @@ struct Condition {
 
 /// Each value → 256 sinusoids, cosines first (`flip_sin_to_cos`) → a two-layer embedding.
 fn condition(graph: &mut Graph, weights: &Weights<'_>, condition: Condition) -> Built<Value> {
-    let Condition { name, values, width } = condition;
+    let Condition {
+        name,
+        values,
+        width,
+    } = condition;
     let sinusoids = graph.precise(|graph| -> Built<Value> {
         let column = graph.reshape(values, &[-1, 1])?;
         let angles = angles(graph, column, SINUSOID_CHANNELS / 2)?;
         let (cosines, sines) = (graph.cos(angles), graph.sin(angles));
         Ok(graph.concat(&[cosines, sines], 1))
     })?;
-    let first = weights.linear(graph, &format!("adaln_single.emb.{name}.linear_1"), [width, SINUSOID_CHANNELS])?;
+    let first = weights.linear(
+        graph,
+        &format!("adaln_single.emb.{name}.linear_1"),
+        [width, SINUSOID_CHANNELS],
+    )?;
     let hidden = apply(graph, first, sinusoids);
     let hidden = graph.silu(hidden);
-    let second = weights.linear(graph, &format!("adaln_single.emb.{name}.linear_2"), [width, width])?;
+    let second = weights.linear(
+        graph,
+        &format!("adaln_single.emb.{name}.linear_2"),
+        [width, width],
+    )?;
     Ok(apply(graph, second, hidden))
 }
 
@@ -224,7 +309,12 @@ impl Layer<'_> {
     }
 
     /// The linear layers `parts` of one attention, over the same input, as one.
-    fn projections(&self, graph: &mut Graph, attention: &str, parts: &[&str]) -> Built<crate::convert::weights::Linear> {
+    fn projections(
+        &self,
+        graph: &mut Graph,
+        attention: &str,
+        parts: &[&str],
+    ) -> Built<crate::convert::weights::Linear> {
         let names: Vec<String> = parts
             .iter()
             .map(|part| self.name(&format!("{attention}.{part}")))
@@ -248,18 +338,33 @@ struct Conditions {
 
 /// Self-attention and feed-forward modulated by the timestep, cross-attention to the text between them
 /// (`BasicTransformerBlock` with `ada_norm_single`).
-fn block(graph: &mut Graph, layer: &Layer<'_>, hidden: Value, conditions: Conditions) -> Built<Value> {
+fn block(
+    graph: &mut Graph,
+    layer: &Layer<'_>,
+    hidden: Value,
+    conditions: Conditions,
+) -> Built<Value> {
     let (weights, spec) = (layer.weights, layer.spec);
     let inner = spec.inner_dim();
     let table = weights.plain(graph, &layer.name("scale_shift_table"), &[6, inner])?;
     let modulation = graph.add(conditions.modulation, table);
     let parts = graph.split(modulation, 1, 6)?;
 
-    let normed = modulated_norm(graph, spec, hidden, Modulation { shift: parts[0], scale: parts[1] })?;
+    let normed = modulated_norm(
+        graph,
+        spec,
+        hidden,
+        Modulation {
+            shift: parts[0],
+            scale: parts[1],
+        },
+    )?;
     let qkv = layer.projections(graph, "attn1", &["to_q", "to_k", "to_v"])?;
     let qkv = apply(graph, qkv, normed);
     let qkv = graph.split(qkv, 2, 3)?;
-    let attended = layer.heads().attend(graph, [qkv[0], qkv[1], qkv[2]], layer.scores(None))?;
+    let attended = layer
+        .heads()
+        .attend(graph, [qkv[0], qkv[1], qkv[2]], layer.scores(None))?;
     let output = weights.linear(graph, &layer.name("attn1.to_out.0"), [inner, inner])?;
     let attended = apply(graph, output, attended);
     let gated = graph.multiply(attended, parts[2]);
@@ -271,12 +376,22 @@ fn block(graph: &mut Graph, layer: &Layer<'_>, hidden: Value, conditions: Condit
     let key_value = apply(graph, key_value, conditions.text);
     let key_value = graph.split(key_value, 2, 2)?;
     let scores = layer.scores(Some(conditions.text_bias));
-    let attended = layer.heads().attend(graph, [query, key_value[0], key_value[1]], scores)?;
+    let attended = layer
+        .heads()
+        .attend(graph, [query, key_value[0], key_value[1]], scores)?;
     let output = weights.linear(graph, &layer.name("attn2.to_out.0"), [inner, inner])?;
     let attended = apply(graph, output, attended);
     let hidden = graph.add(hidden, attended);
 
-    let normed = modulated_norm(graph, spec, hidden, Modulation { shift: parts[3], scale: parts[4] })?;
+    let normed = modulated_norm(
+        graph,
+        spec,
+        hidden,
+        Modulation {
+            shift: parts[3],
+            scale: parts[4],
+        },
+    )?;
     let up = weights.linear(graph, &layer.name("ff.net.0.proj"), [4 * inner, inner])?;
     let up = apply(graph, up, normed);
     let up = graph.gelu_tanh(up);
@@ -294,7 +409,12 @@ struct Modulation {
 }
 
 /// `norm(x) · (1 + scale) + shift`.
-fn modulated_norm(graph: &mut Graph, spec: &TransformerSpec, x: Value, modulation: Modulation) -> Built<Value> {
+fn modulated_norm(
+    graph: &mut Graph,
+    spec: &TransformerSpec,
+    x: Value,
+    modulation: Modulation,
+) -> Built<Value> {
     let normed = graph.layer_norm(x, spec.norm_eps)?;
     let one = graph.scalar(1.0)?;
     let factor = graph.add(modulation.scale, one);
@@ -312,7 +432,12 @@ struct Final {
 }
 
 /// Tokens → prediction: a modulated norm, a linear layer, and the patches back in their places.
-fn project_out(graph: &mut Graph, weights: &Weights<'_>, spec: &TransformerSpec, last: Final) -> Built<Value> {
+fn project_out(
+    graph: &mut Graph,
+    weights: &Weights<'_>,
+    spec: &TransformerSpec,
+    last: Final,
+) -> Built<Value> {
     let (inner, patch, channels) = (spec.inner_dim(), spec.patch_size, spec.out_channels);
     let table = weights.plain(graph, "scale_shift_table", &[2, inner])?;
     let time = graph.unsqueeze(last.embedded_time, 1)?;
@@ -323,11 +448,23 @@ fn project_out(graph: &mut Graph, weights: &Weights<'_>, spec: &TransformerSpec,
         norm_eps: 1e-6,
         ..spec.clone()
     };
-    let normed = modulated_norm(graph, &spec_of_norm, last.hidden, Modulation { shift: parts[0], scale: parts[1] })?;
+    let normed = modulated_norm(
+        graph,
+        &spec_of_norm,
+        last.hidden,
+        Modulation {
+            shift: parts[0],
+            scale: parts[1],
+        },
+    )?;
     let linear = weights.linear(graph, "proj_out", [patch * patch * channels, inner])?;
     let patches = apply(graph, linear, normed);
 
-    let Grid { batch, rows, columns } = last.grid;
+    let Grid {
+        batch,
+        rows,
+        columns,
+    } = last.grid;
     let patch_shape = graph.integers(&[signed(patch), signed(patch), signed(channels)])?;
     let shape = graph.concat(&[batch, rows, columns, patch_shape], 0);
     let patches = graph.reshape_to(patches, shape);

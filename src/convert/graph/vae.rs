@@ -100,10 +100,20 @@ impl Decoder<'_> {
         self.resnet(graph, "decoder.mid_block.resnets.1", x, channels)
     }
 
-    fn up_block(&self, graph: &mut Graph, level: usize, mut x: Value, channels: Channels) -> Built<Value> {
+    fn up_block(
+        &self,
+        graph: &mut Graph,
+        level: usize,
+        mut x: Value,
+        channels: Channels,
+    ) -> Built<Value> {
         let prefix = format!("decoder.up_blocks.{level}");
         for resnet in 0..=self.spec.layers_per_block {
-            let from = if resnet == 0 { channels.from } else { channels.to };
+            let from = if resnet == 0 {
+                channels.from
+            } else {
+                channels.to
+            };
             let channels = Channels {
                 from,
                 to: channels.to,
@@ -116,24 +126,48 @@ impl Decoder<'_> {
                 from: channels.to,
                 to: channels.to,
             };
-            x = self.convolution(graph, &format!("{prefix}.upsamplers.0.conv"), x, channels, SAME)?;
+            x = self.convolution(
+                graph,
+                &format!("{prefix}.upsamplers.0.conv"),
+                x,
+                channels,
+                SAME,
+            )?;
         }
         Ok(x)
     }
 
     /// Norm, `SiLU`, convolution, twice, beside a shortcut (`ResnetBlock2D` without time embedding).
-    fn resnet(&self, graph: &mut Graph, prefix: &str, x: Value, channels: Channels) -> Built<Value> {
+    fn resnet(
+        &self,
+        graph: &mut Graph,
+        prefix: &str,
+        x: Value,
+        channels: Channels,
+    ) -> Built<Value> {
         let Channels { from, to } = channels;
         let mut hidden = self.norm(graph, &format!("{prefix}.norm1"), x, from)?;
         hidden = graph.silu(hidden);
         hidden = self.convolution(graph, &format!("{prefix}.conv1"), hidden, channels, SAME)?;
         hidden = self.norm(graph, &format!("{prefix}.norm2"), hidden, to)?;
         hidden = graph.silu(hidden);
-        hidden = self.convolution(graph, &format!("{prefix}.conv2"), hidden, Channels { from: to, to }, SAME)?;
+        hidden = self.convolution(
+            graph,
+            &format!("{prefix}.conv2"),
+            hidden,
+            Channels { from: to, to },
+            SAME,
+        )?;
         let shortcut = if from == to {
             x
         } else {
-            self.convolution(graph, &format!("{prefix}.conv_shortcut"), x, channels, POINT)?
+            self.convolution(
+                graph,
+                &format!("{prefix}.conv_shortcut"),
+                x,
+                channels,
+                POINT,
+            )?
         };
         Ok(graph.add(shortcut, hidden))
     }
@@ -143,19 +177,31 @@ impl Decoder<'_> {
         // diffusers renamed these layers in 2023 and still reads the old names.
         let name = |new: &str, old: &str| {
             let [new, old] = [new, old].map(|part| format!("{prefix}.{part}"));
-            if self.weights.source().has(&format!("{old}.weight")) { old } else { new }
+            if self.weights.source().has(&format!("{old}.weight")) {
+                old
+            } else {
+                new
+            }
         };
         let shape = graph.shape_of(x);
         let normed = self.norm(graph, &format!("{prefix}.group_norm"), x, width)?;
         let tokens = graph.reshape(normed, &[0, 0, -1])?;
         let tokens = graph.transpose(tokens, &[0, 2, 1])?;
-        let names = [name("to_q", "query"), name("to_k", "key"), name("to_v", "value")];
-        let qkv = self.weights.fused_linear(graph, &names, [width, width], true)?;
+        let names = [
+            name("to_q", "query"),
+            name("to_k", "key"),
+            name("to_v", "value"),
+        ];
+        let qkv = self
+            .weights
+            .fused_linear(graph, &names, [width, width], true)?;
         let qkv = apply(graph, qkv, tokens);
         let parts = graph.split(qkv, 2, 3)?;
         let scale = 1.0 / (width as f32).sqrt();
         let attended = blocked_attention(graph, [parts[0], parts[1], parts[2]], scale)?;
-        let output = self.weights.linear(graph, &name("to_out.0", "proj_attn"), [width, width])?;
+        let output = self
+            .weights
+            .linear(graph, &name("to_out.0", "proj_attn"), [width, width])?;
         let attended = apply(graph, output, attended);
         let attended = graph.transpose(attended, &[0, 2, 1])?;
         let attended = graph.reshape_to(attended, shape);
@@ -163,8 +209,12 @@ impl Decoder<'_> {
     }
 
     fn norm(&self, graph: &mut Graph, prefix: &str, x: Value, width: usize) -> Built<Value> {
-        let scale = self.weights.plain(graph, &format!("{prefix}.weight"), &[width])?;
-        let shift = self.weights.plain(graph, &format!("{prefix}.bias"), &[width])?;
+        let scale = self
+            .weights
+            .plain(graph, &format!("{prefix}.weight"), &[width])?;
+        let shift = self
+            .weights
+            .plain(graph, &format!("{prefix}.bias"), &[width])?;
         let norm = GroupNorm {
             scale,
             shift,
@@ -188,7 +238,9 @@ impl Decoder<'_> {
             &format!("{prefix}.weight"),
             &[channels.to, channels.from, side, side],
         )?;
-        let bias = self.weights.plain(graph, &format!("{prefix}.bias"), &[channels.to])?;
+        let bias = self
+            .weights
+            .plain(graph, &format!("{prefix}.bias"), &[channels.to])?;
         let bias = graph.reshape(bias, &[1, -1, 1, 1])?;
         let convolved = graph.convolution(x, kernel, window);
         Ok(graph.add(convolved, bias))

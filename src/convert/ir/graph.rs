@@ -596,9 +596,7 @@ impl Graph {
         for &part in parts {
             builder = builder.input(part);
         }
-        let element = parts
-            .first()
-            .map_or(ElementType::F32, |part| part.element);
+        let element = parts.first().map_or(ElementType::F32, |part| part.element);
         builder.output(element)
     }
 

@@ -8,7 +8,11 @@ use super::graph::{Layer, Mark};
 pub(super) fn write(name: &str, layers: &[Layer]) -> String {
     let mut xml = String::with_capacity(layers.len() * 400);
     xml.push_str("<?xml version=\"1.0\"?>\n");
-    line(&mut xml, 0, &format!("<net name=\"{}\" version=\"11\">", escape(name)));
+    line(
+        &mut xml,
+        0,
+        &format!("<net name=\"{}\" version=\"11\">", escape(name)),
+    );
     line(&mut xml, 1, "<layers>");
     for (id, layer) in layers.iter().enumerate() {
         write_layer(&mut xml, id, layer);
@@ -82,7 +86,10 @@ fn write_layer(xml: &mut String, id: usize, layer: &Layer) {
             } else {
                 format!(" names=\"{}\"", escape(&layer.port_names.join(",")))
             };
-            let open = format!("<port id=\"{port}\" precision=\"{}\"{names}", element.port_name());
+            let open = format!(
+                "<port id=\"{port}\" precision=\"{}\"{names}",
+                element.port_name()
+            );
             match &layer.dims {
                 Some(dims) => {
                     line(xml, 4, &format!("{open}>"));

@@ -1,0 +1,126 @@
+//! Exit codes: what a script can tell from how `pixart` ended.
+
+use std::io;
+
+use anyhow::Error;
+
+use crate::config::SettingsError;
+use crate::convert::ConvertError;
+use crate::domain::InvalidRequest;
+use crate::engine::EngineError;
+use crate::model::ModelError;
+use crate::pipeline::PipelineError;
+
+/// Done.
+pub(super) const DONE: u8 = 0;
+/// Anything that has no code of its own.
+const FAILED: u8 = 1;
+/// The command line, a setting or the request makes no sense.
+pub(super) const USAGE: u8 = 2;
+/// The checkpoint or model is missing, incomplete, damaged or of another kind.
+const MODEL: u8 = 3;
+/// The OpenVINO runtime or the device is not there.
+const RUNTIME: u8 = 4;
+/// The output cannot be written.
+const OUTPUT: u8 = 5;
+/// A network failed, or gave numbers that are not finite.
+const INFERENCE: u8 = 6;
+/// Stopped by Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// The codes, for `--help`.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0    done
+  1    anything without a code of its own
+  2    the command line, a setting or the request makes no sense
+  3    the checkpoint or model is missing, incomplete, damaged or of another kind
+  4    the OpenVINO runtime or the device is not there
+  5    the output cannot be written
+  6    a network failed, or gave numbers that are not finite
+  130  stopped by Ctrl-C";
+
+/// The output cannot be written: the one failure that the command line adds of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {path}: {source}", path = path.display())]
+pub(super) struct OutputError {
+    pub(super) path: std::path::PathBuf,
+    pub(super) source: io::Error,
+}
+
+/// The error and its causes in one line, none of them said twice.
+pub(super) fn describe(error: &Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// The code for an error, by the innermost cause that has one.
+pub(super) fn code(error: &Error) -> u8 {
+    error.chain().find_map(code_of).unwrap_or(FAILED)
+}
+
+fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
+    if let Some(error) = cause.downcast_ref::<PipelineError>() {
+        return Some(match error {
+            PipelineError::Request(_)
+            | PipelineError::NoBins { .. }
+            | PipelineError::FrozenSize { .. }
+            | PipelineError::FrozenShape { .. }
+            | PipelineError::Schedule(_) => USAGE,
+            PipelineError::Tokenizer(_) | PipelineError::Shape { .. } => MODEL,
+            PipelineError::Engine { .. }
+            | PipelineError::NotFinite { .. }
+            | PipelineError::Pixels(_)
+            | PipelineError::Png(_) => INFERENCE,
+            PipelineError::Cancelled => INTERRUPTED,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<ConvertError>() {
+        return Some(match error {
+            ConvertError::OutputInTheWay { .. }
+            | ConvertError::Write { .. }
+            | ConvertError::WriteIr(_) => OUTPUT,
+            ConvertError::Cancelled => INTERRUPTED,
+            ConvertError::Engine(error) => engine_code(error),
+            _ => MODEL,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<EngineError>() {
+        return Some(engine_code(error));
+    }
+    if cause.is::<InvalidRequest>() || cause.is::<SettingsError>() {
+        return Some(USAGE);
+    }
+    if cause.is::<ModelError>() {
+        return Some(MODEL);
+    }
+    if cause.is::<OutputError>() {
+        return Some(OUTPUT);
+    }
+    None
+}
+
+fn engine_code(error: &EngineError) -> u8 {
+    match error {
+        EngineError::RuntimeNotFound { .. }
+        | EngineError::RuntimeBroken { .. }
+        | EngineError::RuntimeTooOld { .. }
+        | EngineError::UnknownDevice { .. }
+        | EngineError::UnsupportedPrecision { .. } => RUNTIME,
+        EngineError::Graph { .. } | EngineError::MissingPort { .. } => MODEL,
+        EngineError::Shape { .. }
+        | EngineError::ElementType { .. }
+        | EngineError::Inference { .. }
+        | EngineError::Runtime(_) => INFERENCE,
+        EngineError::Cancelled => INTERRUPTED,
+    }
+}

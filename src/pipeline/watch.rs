@@ -1,0 +1,52 @@
+//! The caller's eye on a picture in the making: progress, previews, and the wish to stop.
+
+use ndarray::{ArrayView2, ArrayView4};
+
+/// Something that has just been computed.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The text encoder is done. f32 `[tokens, width]`; the negative prompt's only while guidance is active.
+    TextEncoded {
+        /// Embeddings of the prompt.
+        prompt: ArrayView2<'a, f32>,
+        /// Embeddings of the negative prompt.
+        negative: Option<ArrayView2<'a, f32>>,
+    },
+    /// The transformer's raw prediction of a step, f32 `[1 or 2, out_channels, h, w]`, unconditional half first.
+    Predicted {
+        /// From 0.
+        step: usize,
+        /// The prediction.
+        prediction: ArrayView4<'a, f32>,
+    },
+    /// A step is done. f32 `[1, latent_channels, h, w]`.
+    Stepped {
+        /// From 0.
+        step: usize,
+        /// How many there are.
+        steps: usize,
+        /// The latents after it.
+        latents: ArrayView4<'a, f32>,
+    },
+}
+
+/// Watches one picture.
+pub trait Watch {
+    /// Whether to stop; looked at between steps and every few milliseconds inside of one.
+    fn cancelled(&self) -> bool;
+
+    /// Something has been computed.
+    fn observe(&mut self, event: Event<'_>);
+}
+
+/// Watches nothing and never stops.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn cancelled(&self) -> bool {
+        false
+    }
+
+    fn observe(&mut self, _event: Event<'_>) {}
+}
