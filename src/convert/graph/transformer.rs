@@ -145,7 +145,7 @@ fn patch_embed(
 /// 2-D sine-cosine position embedding `[1, rows · columns, inner]`: columns in the first half of the channels, rows in
 /// the second, each half sines then cosines (`get_2d_sincos_pos_embed`, where "w goes first").
 ///
-/// A coordinate is `i / (size / base_size) / interpolation_scale` with `base_size = sample_size / patch_size`, so that
+/// A coordinate is `i / size · base_size / interpolation_scale` with `base_size = sample_size / patch_size`, so that
 /// every resolution spans the same range. diffusers computes it in f64 and rounds; here f32 is off by at most 4e-6.
 fn position_embedding(graph: &mut Graph, spec: &TransformerSpec, grid: Grid) -> Built<Value> {
     let half = spec.inner_dim() / 2;
@@ -163,36 +163,45 @@ fn position_embedding(graph: &mut Graph, spec: &TransformerSpec, grid: Grid) -> 
 
 /// Sines and cosines `[size, inner / 2]` of the coordinates along one axis.
 fn axis_embedding(graph: &mut Graph, spec: &TransformerSpec, size: Value) -> Built<Value> {
-    let quarter = spec.inner_dim() / 4;
-    let base_size = (spec.sample_size / spec.patch_size) as f32;
+    let base_size = (spec.sample_size / spec.patch_size) as f64;
     let indices = graph.range(size, ElementType::F32)?;
     let size = graph.convert(size, ElementType::F32);
-    let base_size = graph.scalar(base_size)?;
-    let stretch = graph.divide(size, base_size);
-    let coordinates = graph.divide(indices, stretch);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "torch divides an f32 tensor by this number"
-    )]
-    let scale = graph.scalar(spec.interpolation_scale as f32)?;
-    let coordinates = graph.divide(coordinates, scale);
-    let coordinates = graph.unsqueeze(coordinates, 1)?;
-    let angles = angles(graph, coordinates, quarter)?;
+    // Reshapes stand between the operations because they keep the mark of `precise`: a division, an unsqueeze or two
+    // element-wise operations in a row would be rewritten into something that has lost it.
+    let inverse = graph.reciprocal(size)?;
+    let inverse = graph.reshape(inverse, &[1, 1])?;
+    let indices = graph.reshape(indices, &[-1, 1])?;
+    let fractions = graph.multiply(indices, inverse);
+    let waves = Waves {
+        count: spec.inner_dim() / 4,
+        highest: base_size / spec.interpolation_scale,
+    };
+    let angles = waves.angles(graph, fractions)?;
     let (sines, cosines) = (graph.sin(angles), graph.cos(angles));
     Ok(graph.concat(&[sines, cosines], 1))
 }
 
-/// `values · 10000^(-i / count)` for i below `count`; `values` is a column.
-fn angles(graph: &mut Graph, values: Value, count: usize) -> Built<Value> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the graph's sinusoids are f32"
-    )]
-    let frequencies: Vec<f32> = (0..count)
-        .map(|i| MAX_PERIOD.powf(-(i as f64) / count as f64) as f32)
-        .collect();
-    let frequencies = graph.floats(&[1, count], &frequencies)?;
-    Ok(graph.multiply(values, frequencies))
+/// Sinusoids of falling frequency.
+struct Waves {
+    /// How many.
+    count: usize,
+    /// The highest frequency, in radians.
+    highest: f64,
+}
+
+impl Waves {
+    /// `values · highest · 10000^(-i / count)` for each wave i; `values` is a column.
+    fn angles(&self, graph: &mut Graph, values: Value) -> Built<Value> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the graph's sinusoids are f32"
+        )]
+        let frequencies: Vec<f32> = (0..self.count)
+            .map(|i| (self.highest * MAX_PERIOD.powf(-(i as f64) / self.count as f64)) as f32)
+            .collect();
+        let frequencies = graph.floats(&[1, self.count], &frequencies)?;
+        Ok(graph.multiply(values, frequencies))
+    }
 }
 
 /// Timestep, and with micro-conditions resolution and aspect ratio → `[B, inner]`
@@ -204,7 +213,8 @@ fn time_embed(
     timestep: Value,
 ) -> Built<Value> {
     let inner = spec.inner_dim();
-    let timestep = graph.convert(timestep, ElementType::F32);
+    // In bf16 a timestep of 999 would become 1000.
+    let timestep = graph.precise(|graph| graph.convert(timestep, ElementType::F32));
     let time = condition(
         graph,
         weights,
@@ -262,7 +272,11 @@ fn condition(graph: &mut Graph, weights: &Weights<'_>, condition: Condition) -> 
     } = condition;
     let sinusoids = graph.precise(|graph| -> Built<Value> {
         let column = graph.reshape(values, &[-1, 1])?;
-        let angles = angles(graph, column, SINUSOID_CHANNELS / 2)?;
+        let waves = Waves {
+            count: SINUSOID_CHANNELS / 2,
+            highest: 1.0,
+        };
+        let angles = waves.angles(graph, column)?;
         let (cosines, sines) = (graph.cos(angles), graph.sin(angles));
         Ok(graph.concat(&[cosines, sines], 1))
     })?;

@@ -327,6 +327,15 @@ impl Graph {
         Ok(self.binary("Power", a, two))
     }
 
+    /// `1 / a`, as a power: a division inside of [`Self::precise`] would lose its mark when the device rewrites it.
+    ///
+    /// # Errors
+    /// When the `.bin` cannot be written.
+    pub fn reciprocal(&mut self, a: Value) -> io::Result<Value> {
+        let minus_one = self.scalar(-1.0)?;
+        Ok(self.binary("Power", a, minus_one))
+    }
+
     /// `exp(a)`.
     pub fn exp(&mut self, a: Value) -> Value {
         self.unary("Exp", "opset1", a)
