@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 mod binning;
 mod captions;
+mod cases;
 mod noise;
 mod pixels;
 mod schedules;

@@ -1,0 +1,235 @@
+//! Whole runs of diffusers' pipelines, in f32, against ours: text embeddings, every prediction, all latents, the picture.
+//!
+//! Bounds. A picture: at least 99.9 % of the bytes equal and none off by more than 2; diffusers itself, run in f64,
+//! differs from its f32 run in up to 0.03 % of the bytes by 1. Everything before: cosine at least 0.999999, and a
+//! maximal error of at most [`MAX_RELATIVE_ERROR`] of the largest value, because the two runtimes add the same f32
+//! products in other orders and every step of a solver carries the difference of the last.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ndarray::{ArrayView2, ArrayView4};
+use pixart::domain::{GenerateRequest, Guidance, ImageSize, Prompt, Seed, Steps};
+use pixart::model::WeightsFormat;
+use pixart::pipeline::{Event, Generate as _, Watch};
+use safetensors::SafeTensors;
+
+use super::f32_values;
+use crate::support::{Picture, checkpoint, convert_to, decode_png, load, project};
+
+/// Largest error of a tensor, as a share of its largest value.
+const MAX_RELATIVE_ERROR: f64 = 5e-5;
+/// Smallest cosine of a tensor against the reference's.
+const MIN_COSINE: f64 = 0.999_999;
+
+/// Collects what a run computes.
+#[derive(Default)]
+struct Recorder(BTreeMap<String, Vec<f32>>);
+
+impl Recorder {
+    fn keep<'a>(&mut self, name: String, values: impl IntoIterator<Item = &'a f32>) {
+        self.0.insert(name, values.into_iter().copied().collect());
+    }
+}
+
+impl Watch for Recorder {
+    fn cancelled(&self) -> bool {
+        false
+    }
+
+    fn observe(&mut self, event: Event<'_>) {
+        match event {
+            Event::TextEncoded { prompt, negative } => {
+                self.keep("prompt_embeds".to_owned(), prompt);
+                if let Some(negative) = negative {
+                    let negative: ArrayView2<'_, f32> = negative;
+                    self.keep("negative_prompt_embeds".to_owned(), negative);
+                }
+            }
+            Event::Predicted { step, prediction } => {
+                let prediction: ArrayView4<'_, f32> = prediction;
+                self.keep(format!("noise_pred.{step}"), prediction);
+            }
+            Event::Stepped { step, latents, .. } => self.keep(format!("latents.{step}"), latents),
+        }
+    }
+}
+
+/// A recorded run of diffusers.
+struct Case {
+    file: Vec<u8>,
+    parameters: BTreeMap<String, String>,
+}
+
+impl Case {
+    fn read(name: &str) -> Self {
+        let file =
+            std::fs::read(project(&format!("tests/golden/cases/{name}.safetensors"))).unwrap();
+        let (_, metadata) = SafeTensors::read_metadata(&file).unwrap();
+        let parameters = metadata.metadata().clone().unwrap().into_iter().collect();
+        Self { file, parameters }
+    }
+
+    fn parameter(&self, name: &str) -> &str {
+        self.parameters
+            .get(name)
+            .unwrap_or_else(|| panic!("the fixture has no '{name}': {:?}", self.parameters.keys()))
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> T {
+        let text = self.parameter(name);
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is '{text}'"))
+    }
+
+    fn request(&self) -> GenerateRequest {
+        GenerateRequest {
+            // A case draws from the empty prompt, which a person is asked to fill and diffusers takes.
+            prompt: Prompt::negative(self.parameter("prompt")).unwrap(),
+            negative_prompt: Prompt::negative(self.parameter("negative_prompt")).unwrap(),
+            steps: Steps::new(self.number("num_inference_steps")).unwrap(),
+            guidance: Guidance::new(self.number("guidance_scale")).unwrap(),
+            seed: Seed::new(self.number("seed")),
+            size: ImageSize::new(self.number("width"), self.number("height")).unwrap(),
+            scheduler: self.number("scheduler"),
+            resolution_binning: self.parameter("use_resolution_binning") == "true",
+            clean_caption: self.parameter("clean_caption") == "true",
+            embed_prompt: false,
+        }
+    }
+}
+
+/// Converts the case's checkpoint to f32 and holds that the run is diffusers'.
+fn draws_what_diffusers_draws(name: &str) {
+    let case = Case::read(name);
+    let source = checkpoint(case.parameter("checkpoint"));
+    let models = tempfile::tempdir().unwrap();
+    let model = models.path().join("model");
+    convert_to(source.path(), &model, WeightsFormat::F32);
+    runs_like_diffusers(name, &case, &model, source.path());
+}
+
+fn runs_like_diffusers(name: &str, case: &Case, model: &Path, source: &Path) {
+    let mut pipeline = load(model, source, "f32").pipeline;
+    let mut recorder = Recorder::default();
+    let generated = pipeline.generate(&case.request(), &mut recorder).unwrap();
+
+    let tensors = SafeTensors::deserialize(&case.file).unwrap();
+    let mut compared = 0;
+    for tensor in tensors.names() {
+        if let Some(ours) = recorder.0.get(tensor) {
+            compare(
+                &format!("{name}: {tensor}"),
+                ours,
+                &f32_values(&tensors, tensor),
+            );
+            compared += 1;
+        }
+    }
+    let steps = recorder
+        .0
+        .keys()
+        .filter(|key| key.starts_with("latents."))
+        .count();
+    if case.parameter("captured") == "all" {
+        assert!(
+            compared > 2 * steps,
+            "{name}: only {compared} tensors were compared"
+        );
+    } else {
+        assert!(compared > 0, "{name}: no tensor was compared");
+    }
+    compare_pictures(name, &decode_png(&generated.png), &tensors);
+}
+
+fn compare(what: &str, ours: &[f32], reference: &[f32]) {
+    assert_eq!(
+        ours.len(),
+        reference.len(),
+        "{what}: another number of values"
+    );
+    let (mut dot, mut ours_squared, mut reference_squared) = (0.0, 0.0, 0.0);
+    let (mut worst, mut at, mut largest) = (0.0_f64, 0, 0.0_f64);
+    for (index, (&a, &b)) in ours.iter().zip(reference).enumerate() {
+        let (a, b) = (f64::from(a), f64::from(b));
+        dot += a * b;
+        ours_squared += a * a;
+        reference_squared += b * b;
+        largest = largest.max(b.abs());
+        if (a - b).abs() > worst {
+            (worst, at) = ((a - b).abs(), index);
+        }
+    }
+    let cosine = dot / (ours_squared.sqrt() * reference_squared.sqrt());
+    let relative = worst / largest;
+    assert!(
+        cosine >= MIN_COSINE && relative <= MAX_RELATIVE_ERROR,
+        "{what}: cosine {cosine}, max abs error {worst:e} at {at}, {relative:e} of the largest value {largest}"
+    );
+    println!(
+        "{what}: cosine 1-{:.1e}, max abs error {worst:.1e} ({relative:.1e} of the largest)",
+        1.0 - cosine
+    );
+}
+
+fn compare_pictures(name: &str, ours: &Picture, tensors: &SafeTensors<'_>) {
+    let reference = tensors.tensor("image").unwrap();
+    assert_eq!([ours.height, ours.width, 3], reference.shape(), "{name}");
+    let differences: Vec<u8> = ours
+        .rgb
+        .iter()
+        .zip(reference.data())
+        .map(|(a, b)| a.abs_diff(*b))
+        .collect();
+    let equal = differences
+        .iter()
+        .filter(|&&difference| difference == 0)
+        .count();
+    let share = equal as f64 / differences.len() as f64;
+    let worst = differences.iter().max().copied().unwrap_or(0);
+    println!(
+        "{name}: {:.3} % of the bytes equal, none off by more than {worst}",
+        share * 100.0
+    );
+    assert!(
+        share >= 0.999 && worst <= 2,
+        "{name}: {share} of the bytes equal, worst {worst}"
+    );
+}
+
+macro_rules! cases {
+    ($($test:ident: $name:literal,)+) => {
+        $(
+            #[test]
+            fn $test() {
+                draws_what_diffusers_draws($name);
+            }
+        )+
+    };
+}
+
+cases! {
+    sketchbook_draws_the_cactus_in_four_lcm_steps: "sketchbook-lcm-cactus",
+    sketchbook_draws_wide_pictures: "sketchbook-lcm-wide",
+    sketchbook_draws_at_a_bin_then_resizes_and_crops: "sketchbook-binned",
+    the_teacher_draws_with_guidance_and_a_negative_prompt: "sketchbook-teacher-dpm",
+    the_teacher_draws_tall_pictures: "sketchbook-teacher-tall",
+    an_alpha_with_micro_conditions_draws_with_lcm: "tiny-alpha-lcm",
+    an_alpha_with_micro_conditions_draws_with_dpm_solver: "tiny-alpha-dpm",
+    an_alpha_without_micro_conditions_in_f16_shards_draws_with_dpm_solver: "tiny-alpha-plain-dpm",
+    an_alpha_without_micro_conditions_in_f16_shards_draws_with_lcm: "tiny-alpha-plain-lcm",
+    a_sigma_in_bf16_shards_draws_at_a_bin: "tiny-sigma-dpm",
+    a_sigma_reads_three_hundred_tokens: "tiny-sigma-long",
+}
+
+#[test]
+fn ir_traced_by_python_draws_what_diffusers_draws() {
+    let case = Case::read("traced-tiny-alpha");
+    let source = checkpoint(case.parameter("checkpoint"));
+    runs_like_diffusers(
+        "traced-tiny-alpha",
+        &case,
+        &project("tests/golden/traced"),
+        source.path(),
+    );
+}
