@@ -25,6 +25,10 @@ use crate::pipeline::Generate as _;
 /// model in 20 steps of DPM-Solver++ with a guidance scale of 4.5. The same prompt, seed and settings give the same
 /// bytes again; with --precision f32 the picture is the one that diffusers draws.
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(super) struct Generate {
     /// What to draw
     prompt: OsString,

@@ -96,6 +96,10 @@ impl WeightsSource {
     }
 
     fn open_shards(&mut self, directory: &Path, index: &Path) -> Result<(), ConvertError> {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
         let bad = |detail: String| ConvertError::BadIndex {
             path: index.to_owned(),
             detail,
@@ -104,10 +108,6 @@ impl WeightsSource {
             path: index.to_owned(),
             source,
         })?;
-        #[derive(serde::Deserialize)]
-        struct Index {
-            weight_map: BTreeMap<String, String>,
-        }
         let weight_map = serde_json::from_str::<Index>(&text)
             .map_err(|error| bad(error.to_string()))?
             .weight_map;
@@ -116,9 +116,9 @@ impl WeightsSource {
             if Path::new(shard).file_name() != Some(shard.as_ref()) {
                 return Err(bad(format!("the shard '{shard}' is not a plain file name")));
             }
-            if !Path::new(shard)
+            if Path::new(shard)
                 .extension()
-                .is_some_and(|ending| ending == "safetensors")
+                .is_none_or(|ending| ending != "safetensors")
             {
                 return Err(bad(format!(
                     "the shard '{shard}' is not a safetensors file"

@@ -161,10 +161,7 @@ impl Runtime {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn inspect(
-        &mut self,
-        xml: &Path,
-    ) -> Result<(Vec<(String, Port)>, Vec<(String, Port)>), EngineError> {
+    pub fn inspect(&mut self, xml: &Path) -> Result<(NamedPorts, NamedPorts), EngineError> {
         let failed = |error: openvino::InferenceError| EngineError::Graph {
             path: xml.to_owned(),
             verb: "read",
@@ -186,6 +183,9 @@ impl Runtime {
         Ok((inputs, outputs))
     }
 }
+
+/// Ports with the name that the runtime gives first.
+pub type NamedPorts = Vec<(String, Port)>;
 
 /// Reads the IR at `xml`, whose `.bin` lies beside it.
 pub(super) fn read(core: &mut Core, xml: &Path) -> Result<openvino::Model, EngineError> {

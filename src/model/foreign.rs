@@ -176,6 +176,9 @@ fn frozen_grid(xml: &Path, width: usize) -> Result<Option<(usize, usize)>, Model
     Ok(Some((table.tokens / columns, columns)))
 }
 
+/// The shift and scale tables of the blocks have the same form with 6 rows, that of the output with 2.
+const MODULATION_ROWS: usize = 6;
+
 /// A constant `[1, tokens, width]` in an `.xml`.
 #[derive(Debug, PartialEq, Eq)]
 struct PositionTable {
@@ -202,7 +205,7 @@ fn position_table(xml: &str, width: usize) -> Option<PositionTable> {
             // A whole table of f32 or f16: nothing else of this shape is that long.
             let element_bytes = size / tokens.max(1) / width.max(1);
             (last == width
-                && tokens > 1
+                && tokens > MODULATION_ROWS
                 && (element_bytes == 4 || element_bytes == 2)
                 && size == tokens * width * element_bytes)
                 .then_some(PositionTable {
@@ -223,11 +226,11 @@ mod tests {
         let xml = folder.path().join("transformer_ir.xml");
         fs::write(
             &xml,
-            r#"<data element_type="f32" shape="1, 1, 4" offset="0" size="16"/><data element_type="f32" shape="1, 6, 4" offset="16" size="96"/>"#,
+            r#"<data element_type="f32" shape="1, 6, 4" offset="0" size="96"/><data element_type="f32" shape="1, 12, 4" offset="96" size="192"/>"#,
         )
         .unwrap();
-        let mut table = vec![0.0_f32; 4];
-        for token in 0..6_u8 {
+        let mut table = vec![0.0_f32; 24];
+        for token in 0..12_u8 {
             let (row, column) = (f32::from(token / 3), f32::from(token % 3));
             table.extend([column, column, row, row]);
         }
@@ -236,7 +239,7 @@ mod tests {
             bytemuck::cast_slice::<f32, u8>(&table),
         )
         .unwrap();
-        assert_eq!(frozen_grid(&xml, 4).unwrap(), Some((2, 3)));
+        assert_eq!(frozen_grid(&xml, 4).unwrap(), Some((4, 3)));
         assert_eq!(frozen_grid(&xml, 8).unwrap(), None);
     }
 

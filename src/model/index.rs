@@ -68,9 +68,11 @@ pub(super) struct PixartJson {
 impl Defaults {
     /// diffusers' own default: the native resolution, sizes moved to the bins of the checkpoint where it has some.
     pub fn of(transformer: &TransformerSpec, vae: &VaeSpec) -> Self {
-        let sample_size = u32::try_from(transformer.sample_size).expect("parsed as at most 4096");
-        let scale_factor = u32::try_from(vae.scale_factor()).expect("at most 2^7");
-        let side_px = (sample_size * scale_factor).min(ImageSize::MAX_SIDE_PX);
+        // A size beyond u32 has no bins, and the longest side bounds what is drawn.
+        let sample_size = u32::try_from(transformer.sample_size).unwrap_or(u32::MAX);
+        let side_px = u32::try_from(transformer.sample_size * vae.scale_factor())
+            .unwrap_or(u32::MAX)
+            .min(ImageSize::MAX_SIDE_PX);
         Self {
             width_px: side_px,
             height_px: side_px,

@@ -100,7 +100,6 @@ pub(crate) struct Picture {
     pub(crate) width: usize,
     pub(crate) height: usize,
     pub(crate) rgb: Vec<u8>,
-    pub(crate) text: Vec<(String, String)>,
 }
 
 /// Decodes a PNG that pixart wrote.
@@ -111,16 +110,9 @@ pub(crate) fn decode_png(bytes: &[u8]) -> Picture {
     let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
     let frame = reader.next_frame(&mut rgb).unwrap();
     assert_eq!(frame.color_type, png::ColorType::Rgb);
-    let text = reader
-        .info()
-        .uncompressed_latin1_text
-        .iter()
-        .map(|chunk| (chunk.keyword.clone(), chunk.text.clone()))
-        .collect();
     Picture {
         width: frame.width as usize,
         height: frame.height as usize,
         rgb,
-        text,
     }
 }

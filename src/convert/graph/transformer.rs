@@ -66,19 +66,19 @@ pub fn transformer(graph: &mut Graph, weights: &Weights<'_>, spec: &TransformerS
     })?;
     let text_bias = mask_bias(graph, text_mask, CLOSED)?;
 
-    for layer in 0..spec.num_layers {
+    for index in 0..spec.num_layers {
         let conditions = Conditions {
             modulation,
             text,
             text_bias,
         };
-        hidden = graph.scoped(format!("transformer_blocks.{layer}"), |graph| {
+        hidden = graph.scoped(format!("transformer_blocks.{index}"), |graph| {
             block(
                 graph,
                 &Layer {
                     weights,
                     spec,
-                    layer,
+                    index,
                 },
                 hidden,
                 conditions,
@@ -299,12 +299,12 @@ fn condition(graph: &mut Graph, weights: &Weights<'_>, condition: Condition) -> 
 struct Layer<'a> {
     weights: &'a Weights<'a>,
     spec: &'a TransformerSpec,
-    layer: usize,
+    index: usize,
 }
 
 impl Layer<'_> {
     fn name(&self, part: &str) -> String {
-        format!("transformer_blocks.{}.{part}", self.layer)
+        format!("transformer_blocks.{}.{part}", self.index)
     }
 
     fn heads(&self) -> Heads {

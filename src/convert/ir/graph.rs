@@ -1,5 +1,6 @@
 //! The graph under construction: layers, edges, and one method for each operation that the models need.
 
+use std::fmt::Write as _;
 use std::io;
 
 use super::bin::BinWriter;
@@ -147,7 +148,7 @@ impl Graph {
             name.push_str(part);
             name.push('/');
         }
-        name.push_str(&format!("{kind}_{}", self.layers.len()));
+        let _ = write!(name, "{kind}_{}", self.layers.len());
         let mark = (self.precise && kind != "Const").then_some(Mark::Precise);
         LayerBuilder {
             layer: Layer {
@@ -222,12 +223,7 @@ impl Graph {
             .attribute("shape", shape_text.join(","))
             .attribute("offset", offset.to_string())
             .attribute("size", bytes.to_string());
-        builder.layer.dims = Some(
-            shape
-                .iter()
-                .map(|&dim| i64::try_from(dim).expect("sizes of tensors in files fit i64"))
-                .collect(),
-        );
+        builder.layer.dims = Some(shape.iter().map(|&dim| dim.cast_signed() as i64).collect());
         Ok(builder.output(element))
     }
 
