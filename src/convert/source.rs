@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -331,21 +331,15 @@ impl SourceTensor<'_> {
         self.shape.iter().product()
     }
 
-    /// Reads `count` elements from `start` on as raw little-endian bytes into `buffer`.
+    /// Reads elements from `start` on as raw little-endian bytes, as many as fill `buffer`.
     ///
     /// # Errors
     /// When the file cannot be read, or has become shorter.
-    pub fn read_raw(
-        &self,
-        start: usize,
-        count: usize,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), ConvertError> {
-        let width = self.dtype.bytes();
-        buffer.resize(count * width, 0);
+    pub fn read_raw(&self, start: usize, buffer: &mut [u8]) -> Result<(), ConvertError> {
+        let offset = self.offset + (start * self.dtype.bytes()) as u64;
         self.file
-            .read_exact_at(buffer, self.offset + (start * width) as u64)
-            .map_err(|source: io::Error| ConvertError::Read {
+            .read_exact_at(buffer, offset)
+            .map_err(|source| ConvertError::Read {
                 path: self.path.to_owned(),
                 source,
             })

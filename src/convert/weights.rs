@@ -14,7 +14,7 @@ use bytemuck::cast_slice;
 use half::{bf16, f16};
 
 use super::ConvertError;
-use super::ir::{BinWriter, ElementType, Graph, Value};
+use super::ir::{BLOCK_BYTES, BinWriter, ElementType, Graph, Value};
 use super::progress::Progress;
 use super::source::{SourceTensor, SourceType, WeightsSource};
 use crate::model::WeightsFormat;
@@ -103,8 +103,8 @@ impl<'a> Weights<'a> {
     /// As [`Self::plain`].
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ConvertError> {
         let tensor = self.source.tensor(name, shape)?;
-        let mut raw = Vec::new();
-        tensor.read_raw(0, tensor.elements(), &mut raw)?;
+        let mut raw = vec![0; tensor.elements() * tensor.dtype().bytes()];
+        tensor.read_raw(0, &mut raw)?;
         let mut values = Vec::new();
         widen(&tensor, &raw, 0, &mut values)?;
         Ok(values)
@@ -276,33 +276,35 @@ impl<'a> Weights<'a> {
         element: ElementType,
         bin: &mut BinWriter,
     ) -> Result<(), ConvertError> {
+        if (tensor.dtype(), element) == (SourceType::F16, ElementType::F16) {
+            return self.copy_f16(tensor, bin);
+        }
         let mut values = Vec::new();
         self.blocks(tensor, BLOCK_ELEMENTS, |raw, start| {
-            match (tensor.dtype(), element) {
-                (SourceType::F16, ElementType::F16) => {
-                    check_f16(tensor, raw, start)?;
-                    write(bin, raw)
-                }
-                (_, ElementType::F16) => {
-                    values.clear();
-                    widen(tensor, raw, start, &mut values)?;
-                    let narrow: Vec<f16> =
-                        values.iter().map(|&value| f16::from_f32(value)).collect();
-                    if let Some(index) = narrow.iter().position(|value| !value.is_finite()) {
-                        return Err(tensor.not_finite("f16", values[index], start + index));
-                    }
-                    write(bin, cast_slice(&narrow))
-                }
-                _ => {
-                    values.clear();
-                    widen(tensor, raw, start, &mut values)?;
-                    write(bin, cast_slice(&values))
-                }
+            values.clear();
+            widen(tensor, raw, start, &mut values)?;
+            if element != ElementType::F16 {
+                return write(bin, cast_slice(&values));
             }
+            let narrow: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
+            if let Some(index) = narrow.iter().position(|value| !value.is_finite()) {
+                return Err(tensor.not_finite("f16", values[index], start + index));
+            }
+            write(bin, cast_slice(&narrow))
         })
     }
 
-    /// Reads a tensor in blocks of at most `elements`, looking at cancellation between them.
+    /// The most common way, at the speed of a file copy: f16 blocks are read where they will be written from.
+    fn copy_f16(&self, tensor: &SourceTensor<'_>, bin: &mut BinWriter) -> Result<(), ConvertError> {
+        self.ranges(tensor, BLOCK_BYTES / 2, |start, count| {
+            bin.write_with(count * 2, |block| {
+                tensor.read_raw(start, block)?;
+                check_f16(tensor, block, start)
+            })
+        })
+    }
+
+    /// Reads a tensor in blocks of at most `elements`.
     fn blocks(
         &self,
         tensor: &SourceTensor<'_>,
@@ -310,16 +312,29 @@ impl<'a> Weights<'a> {
         mut each: impl FnMut(&[u8], usize) -> Result<(), ConvertError>,
     ) -> Result<(), ConvertError> {
         let mut raw = Vec::new();
-        let mut start = 0;
-        while start < tensor.elements() {
+        self.ranges(tensor, elements, |start, count| {
+            raw.resize(count * tensor.dtype().bytes(), 0);
+            tensor.read_raw(start, &mut raw)?;
+            each(&raw, start)
+        })
+    }
+
+    /// Cuts a tensor into ranges (start, count) of at most `elements`, looking at cancellation before each and telling
+    /// the progress after it.
+    fn ranges(
+        &self,
+        tensor: &SourceTensor<'_>,
+        elements: usize,
+        mut each: impl FnMut(usize, usize) -> Result<(), ConvertError>,
+    ) -> Result<(), ConvertError> {
+        for start in (0..tensor.elements()).step_by(elements) {
             if self.progress.cancelled() {
                 return Err(ConvertError::Cancelled);
             }
             let count = elements.min(tensor.elements() - start);
-            tensor.read_raw(start, count, &mut raw)?;
-            each(&raw, start)?;
-            self.progress.advance(raw.len() as u64);
-            start += count;
+            each(start, count)?;
+            self.progress
+                .advance((count * tensor.dtype().bytes()) as u64);
         }
         Ok(())
     }

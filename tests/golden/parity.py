@@ -89,8 +89,8 @@ class Pixart:
             "--precision": "f32",
             "--output": output,
         }
-        binning = () if case.use_resolution_binning else ("--no-resolution-binning",)
-        self._run("generate", case.prompt, *(part for flag in flags.items() for part in flag), *binning, *more)
+        binning = "--resolution-binning" if case.use_resolution_binning else "--no-resolution-binning"
+        self._run("generate", case.prompt, *(part for flag in flags.items() for part in flag), binning, *more)
         return np.asarray(Image.open(output).convert("RGB"))
 
     def _run(self, *arguments: object) -> None:
@@ -113,7 +113,8 @@ class Bench:
     def pictures(self) -> Iterator[Outcome]:
         """Every case through the whole of `pixart`."""
         for case in CASES:
-            yield self._compare("pictures", case, self._draw_with_pixart)
+            if case.prompt:  # the command line asks for a prompt; the empty one's case runs in the tests
+                yield self._compare("pictures", case, self._draw_with_pixart)
 
     def ir(self) -> Iterator[Outcome]:
         """Every case through diffusers with the networks replaced by the converted IR."""

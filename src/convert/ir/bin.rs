@@ -5,26 +5,58 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use sha2::{Digest, Sha256};
 
 /// Constants start on cache lines, so that a mapped file can be used where it lies.
 const ALIGNMENT: u64 = 64;
-/// Bytes that gather before they are written and hashed.
-const BLOCK_BYTES: usize = 4 << 20;
-/// Blocks that may wait for the hashing thread.
-const BLOCKS_WAITING: usize = 4;
+/// Bytes that gather before they are written and hashed: small enough to stay in a core's cache on the way.
+pub(crate) const BLOCK_BYTES: usize = 1 << 20;
+/// Blocks on their way to the hashing thread and back.
+const BLOCKS: usize = 8;
 
 /// Writes a `.bin` file from front to back.
 #[derive(Debug)]
 pub struct BinWriter {
     file: File,
-    block: Vec<u8>,
+    block: Block,
     position: u64,
-    blocks: SyncSender<Vec<u8>>,
+    full: SyncSender<Block>,
+    empty: Receiver<Block>,
     hasher: JoinHandle<[u8; 32]>,
+}
+
+/// A buffer of [`BLOCK_BYTES`], filled from its front.
+#[derive(Debug)]
+struct Block {
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl Block {
+    fn new() -> Self {
+        Self {
+            bytes: vec![0; BLOCK_BYTES],
+            filled: 0,
+        }
+    }
+
+    fn content(&self) -> &[u8] {
+        &self.bytes[..self.filled]
+    }
+
+    fn room(&self) -> usize {
+        BLOCK_BYTES - self.filled
+    }
+
+    /// The next `count` bytes, which count as filled from here on.
+    fn take(&mut self, count: usize) -> &mut [u8] {
+        let start = self.filled;
+        self.filled += count;
+        &mut self.bytes[start..self.filled]
+    }
 }
 
 /// What was written.
@@ -43,21 +75,30 @@ impl BinWriter {
     /// When it cannot be created.
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = File::create_new(path)?;
-        let (blocks, waiting) = sync_channel::<Vec<u8>>(BLOCKS_WAITING);
+        let (full, waiting) = sync_channel::<Block>(BLOCKS);
+        let (emptied, empty) = sync_channel::<Block>(BLOCKS);
+        for _ in 1..BLOCKS {
+            // Room for all of them was just made.
+            let _ = emptied.send(Block::new());
+        }
         let hasher = std::thread::Builder::new()
             .name("sha256".to_owned())
             .spawn(move || {
                 let mut digest = Sha256::new();
-                for block in waiting {
-                    digest.update(&block);
+                for mut block in waiting {
+                    digest.update(block.content());
+                    block.filled = 0;
+                    // A writer that has gone wants no blocks back.
+                    let _ = emptied.send(block);
                 }
                 digest.finalize().into()
             })?;
         Ok(Self {
             file,
-            block: Vec::with_capacity(BLOCK_BYTES),
+            block: Block::new(),
             position: 0,
-            blocks,
+            full,
+            empty,
             hasher,
         })
     }
@@ -71,16 +112,30 @@ impl BinWriter {
     ///
     /// # Errors
     /// When the disk is full or gone.
-    pub fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        self.position += bytes.len() as u64;
-        while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(BLOCK_BYTES - self.block.len()));
-            self.block.extend_from_slice(now);
-            bytes = later;
-            if self.block.len() == BLOCK_BYTES {
-                self.flush_block()?;
-            }
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for part in bytes.chunks(BLOCK_BYTES) {
+            self.write_with(part.len(), |block| {
+                block.copy_from_slice(part);
+                Ok::<(), io::Error>(())
+            })?;
         }
+        Ok(())
+    }
+
+    /// Appends `count` bytes, at most [`BLOCK_BYTES`], which `fill` writes where they will lie.
+    ///
+    /// # Errors
+    /// Those of `fill`, and when the disk is full or gone.
+    pub(crate) fn write_with<E: From<io::Error>>(
+        &mut self,
+        count: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.block.room() < count {
+            self.flush_block()?;
+        }
+        fill(self.block.take(count))?;
+        self.position += count as u64;
         Ok(())
     }
 
@@ -101,7 +156,7 @@ impl BinWriter {
     /// When the disk is full or gone.
     pub fn finish(mut self) -> io::Result<BinSummary> {
         self.flush_block()?;
-        drop(self.blocks);
+        drop(self.full);
         let sha256 = self
             .hasher
             .join()
@@ -113,10 +168,10 @@ impl BinWriter {
     }
 
     fn flush_block(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.block)?;
-        let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK_BYTES));
-        self.blocks
-            .send(block)
-            .map_err(|_| io::Error::other("the hashing thread stopped"))
+        self.file.write_all(self.block.content())?;
+        let stopped = || io::Error::other("the hashing thread stopped");
+        let next = self.empty.recv().map_err(|_| stopped())?;
+        let block = std::mem::replace(&mut self.block, next);
+        self.full.send(block).map_err(|_| stopped())
     }
 }

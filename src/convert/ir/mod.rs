@@ -10,5 +10,6 @@ mod bin;
 mod graph;
 mod xml;
 
+pub(crate) use bin::BLOCK_BYTES;
 pub use bin::{BinSummary, BinWriter};
 pub use graph::{Attention, ElementType, Graph, GroupNorm, Value, Window};
