@@ -1,0 +1,103 @@
+# What there is to type. `make` lists it; README opens with `make run` and `make test`.
+# Needs: Rust (Cargo.toml says since when), Python 3 with pip (it fetches OpenVINO's wheel, no more), and a C linker.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# Where cargo builds: CARGO_TARGET_DIR where it is set, else target/.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PIXART := $(TARGET)/release/pixart
+PYTHON ?= python3
+
+PROMPT ?= A small cactus with a happy face in the Sahara desert.
+SEED ?= 42
+PICTURE ?= out/cactus.png
+
+# Tools that are built for this project alone. A cargo-deny that is already on the machine will do as well.
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := .tools/bin/cargo-deny
+FOUND_DENY := $(or $(wildcard $(CARGO_DENY)),$(shell command -v cargo-deny))
+# A tool that runs for a second need not be fast: without optimisation it builds in half the time.
+QUICK_BUILD := CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
+    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=256 CARGO_TARGET_DIR=.tools/target
+
+PARITY_VENV := .venv-parity
+# Which fuzz target runs, and for how long.
+FUZZ_TARGET ?= prompt
+FUZZ_SECONDS ?= 60
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: runtime
+runtime: ## fetch the pinned OpenVINO runtime into .openvino/libs (PIXART_RUNTIME=cpu: without GPU and NPU)
+	@PYTHON='$(PYTHON)' scripts/fetch-openvino.sh
+
+.PHONY: build
+build: ## build the binary, optimised
+	cargo build --release --locked
+
+.PHONY: run
+run: runtime build ## set everything up, draw a cactus and say where it is (PROMPT='…' SEED=… PICTURE=…)
+	@mkdir -p '$(dir $(PICTURE))'
+	$(PIXART) generate '$(subst ','\'',$(PROMPT))' --seed '$(SEED)' --output '$(PICTURE)'
+	@echo
+	@echo 'The picture is $(abspath $(PICTURE))'
+
+.PHONY: test
+test: runtime lint licenses fuzz-check ## set everything up and pass all tests: format, lints, licences, unit and golden tests
+	cargo test --locked
+
+.PHONY: lint
+lint: ## check format and lints, warnings fatal
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- --deny warnings
+
+.PHONY: licenses
+licenses: ## check licences, bans and sources of all crates, where cargo-deny is at hand ('make tools' builds it)
+ifneq ($(FOUND_DENY),)
+	$(FOUND_DENY) --log-level error check --hide-inclusion-graph licenses bans sources
+else
+	@echo 'cargo-deny is not here: licences, bans and sources of the crates are left to CI (make tools builds it)'
+endif
+
+# The libFuzzer named here is never linked: so no C++ compiler is needed to check.
+.PHONY: fuzz-check
+fuzz-check: ## check that the fuzz targets compile
+	CUSTOM_LIBFUZZER_PATH=/nowhere/libfuzzer.a CARGO_TARGET_DIR='$(TARGET)' \
+	    cargo check --locked --manifest-path fuzz/Cargo.toml
+
+.PHONY: deny
+deny: $(or $(FOUND_DENY),$(CARGO_DENY)) ## check licences, bans, sources and known vulnerabilities of all crates (fetches the advisory database)
+	$< --log-level error check --hide-inclusion-graph
+
+.PHONY: tools
+tools: $(or $(FOUND_DENY),$(CARGO_DENY)) ## build cargo-deny into .tools, if this machine has none
+
+$(CARGO_DENY):
+	$(QUICK_BUILD) cargo install --locked --quiet --root .tools cargo-deny@$(CARGO_DENY_VERSION)
+	@rm -rf .tools/target
+
+.PHONY: parity
+parity: runtime build $(PARITY_VENV)/.made ## compare with diffusers afresh: torch and diffusers in a throw-away environment (3 GB)
+	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
+	    $(PARITY_VENV)/bin/python tests/golden/parity.py --pixart '$(abspath $(PIXART))' --work "$$work"
+
+$(PARITY_VENV)/.made: tests/golden/requirements.txt
+	rm -rf $(PARITY_VENV)
+	$(PYTHON) -m venv $(PARITY_VENV)
+	$(PARITY_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	@touch $@
+
+.PHONY: fuzz
+fuzz: ## fuzz one parser (FUZZ_TARGET=prompt FUZZ_SECONDS=60); needs cargo-fuzz and a C++ compiler
+	@command -v cargo-fuzz >/dev/null || { \
+	    echo 'cargo-fuzz is not here: cargo install --locked cargo-fuzz; the targets are in fuzz/README.md' >&2; exit 1; }
+	RUSTC_BOOTSTRAP=1 cargo fuzz run $(FUZZ_TARGET) -- -max_len=16384 -max_total_time=$(FUZZ_SECONDS)
+
+.PHONY: clean
+clean: ## remove all that was built and fetched (the cache of the embedded model's IR stays)
+	cargo clean
+	rm -rf .openvino .tools $(PARITY_VENV) out fuzz/target
