@@ -11,6 +11,7 @@ pub mod ir;
 mod progress;
 mod source;
 mod staging;
+mod upsample;
 mod weights;
 
 use std::fs;

@@ -17,6 +17,7 @@ use super::ConvertError;
 use super::ir::{BLOCK_BYTES, BinWriter, ElementType, Graph, Value};
 use super::progress::Progress;
 use super::source::{SourceTensor, SourceType, WeightsSource};
+use super::upsample::{FOLDED_TAPS, fold_upsampling};
 use crate::model::WeightsFormat;
 
 /// Elements that are in memory at a time: 4 MiB of f32.
@@ -97,16 +98,41 @@ impl<'a> Weights<'a> {
         graph.constant(element, shape, |bin| self.stream(&tensor, element, bin))
     }
 
-    /// The values of a small tensor, widened to f32.
+    /// The kernel of a 3×3 convolution behind a doubling of the picture, folded for
+    /// [`Graph::convolution_transposed`]: `[inputs, outputs, 4, 4]`, unpacked to f32.
+    ///
+    /// # Errors
+    /// As [`Self::plain`].
+    pub fn upsampling_kernel(
+        &self,
+        graph: &mut Graph,
+        name: &str,
+        channels: usize,
+    ) -> Result<Value, ConvertError> {
+        let kernel = self.values(name, &[channels, channels, 3, 3])?;
+        let folded = fold_upsampling(&kernel, channels, channels);
+        let shape = [channels, channels, FOLDED_TAPS, FOLDED_TAPS];
+        let element = self.float_element();
+        let stored = graph.constant(element, &shape, |bin| {
+            if element == ElementType::F32 {
+                return write(bin, cast_slice(&folded));
+            }
+            let tensor = self.source.tensor(name, &[channels, channels, 3, 3])?;
+            write(bin, cast_slice(&narrow(&tensor, &folded, 0)?))
+        })?;
+        Ok(graph.decompress(stored, ElementType::F32))
+    }
+
+    /// All values of a tensor, widened to f32.
     ///
     /// # Errors
     /// As [`Self::plain`].
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ConvertError> {
         let tensor = self.source.tensor(name, shape)?;
-        let mut raw = vec![0; tensor.elements() * tensor.dtype().bytes()];
-        tensor.read_raw(0, &mut raw)?;
-        let mut values = Vec::new();
-        widen(&tensor, &raw, 0, &mut values)?;
+        let mut values = Vec::with_capacity(tensor.elements());
+        self.blocks(&tensor, BLOCK_ELEMENTS, |raw, start| {
+            widen(&tensor, raw, start, &mut values)
+        })?;
         Ok(values)
     }
 
@@ -286,11 +312,7 @@ impl<'a> Weights<'a> {
             if element != ElementType::F16 {
                 return write(bin, cast_slice(&values));
             }
-            let narrow: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
-            if let Some(index) = narrow.iter().position(|value| !value.is_finite()) {
-                return Err(tensor.not_finite("f16", values[index], start + index));
-            }
-            write(bin, cast_slice(&narrow))
+            write(bin, cast_slice(&narrow(tensor, &values, start)?))
         })
     }
 
@@ -374,6 +396,19 @@ fn widen(
     match values[first..].iter().position(|value| !value.is_finite()) {
         None => Ok(()),
         Some(index) => Err(tensor.not_finite("no format", values[first + index], start + index)),
+    }
+}
+
+/// Rounds values of a tensor to f16; refuses what does not fit.
+fn narrow(
+    tensor: &SourceTensor<'_>,
+    values: &[f32],
+    start: usize,
+) -> Result<Vec<f16>, ConvertError> {
+    let narrow: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
+    match narrow.iter().position(|value| !value.is_finite()) {
+        None => Ok(narrow),
+        Some(index) => Err(tensor.not_finite("f16", values[index], start + index)),
     }
 }
 

@@ -16,6 +16,11 @@ const SAME: Window = Window {
     stride: 1,
     padding: 1,
 };
+/// The transposed convolution that doubles height and width.
+const DOUBLE: Window = Window {
+    stride: 2,
+    padding: 1,
+};
 /// A 1×1 convolution.
 const POINT: Window = Window {
     stride: 1,
@@ -121,20 +126,23 @@ impl Decoder<'_> {
             x = self.resnet(graph, &format!("{prefix}.resnets.{resnet}"), x, channels)?;
         }
         if level + 1 < self.spec.block_out_channels.len() {
-            x = graph.upsample_nearest_2x(x)?;
-            let channels = Channels {
-                from: channels.to,
-                to: channels.to,
-            };
-            x = self.convolution(
+            x = self.upsample(
                 graph,
                 &format!("{prefix}.upsamplers.0.conv"),
                 x,
-                channels,
-                SAME,
+                channels.to,
             )?;
         }
         Ok(x)
+    }
+
+    /// Doubles height and width by repeating pixels, then a 3×3 convolution, folded into one (`Upsample2D`).
+    fn upsample(&self, graph: &mut Graph, prefix: &str, x: Value, width: usize) -> Built<Value> {
+        let kernel = self
+            .weights
+            .upsampling_kernel(graph, &format!("{prefix}.weight"), width)?;
+        let doubled = graph.convolution_transposed(x, kernel, DOUBLE);
+        self.bias(graph, prefix, doubled, width)
     }
 
     /// Norm, `SiLU`, convolution, twice, beside a shortcut (`ResnetBlock2D` without time embedding).
@@ -238,11 +246,15 @@ impl Decoder<'_> {
             &format!("{prefix}.weight"),
             &[channels.to, channels.from, side, side],
         )?;
+        let convolved = graph.convolution(x, kernel, window);
+        self.bias(graph, prefix, convolved, channels.to)
+    }
+
+    fn bias(&self, graph: &mut Graph, prefix: &str, x: Value, width: usize) -> Built<Value> {
         let bias = self
             .weights
-            .plain(graph, &format!("{prefix}.bias"), &[channels.to])?;
+            .plain(graph, &format!("{prefix}.bias"), &[width])?;
         let bias = graph.reshape(bias, &[1, -1, 1, 1])?;
-        let convolved = graph.convolution(x, kernel, window);
-        Ok(graph.add(convolved, bias))
+        Ok(graph.add(x, bias))
     }
 }

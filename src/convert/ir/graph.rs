@@ -482,8 +482,17 @@ impl Graph {
 
     /// 2-D convolution of `[B, C, H, W]` with `[O, C, k, k]`.
     pub fn convolution(&mut self, a: Value, weight: Value, window: Window) -> Value {
+        self.convolve("Convolution", a, weight, window)
+    }
+
+    /// Transposed 2-D convolution of `[B, C, H, W]` with `[C, O, k, k]`.
+    pub fn convolution_transposed(&mut self, a: Value, weight: Value, window: Window) -> Value {
+        self.convolve("ConvolutionBackpropData", a, weight, window)
+    }
+
+    fn convolve(&mut self, kind: &'static str, a: Value, weight: Value, window: Window) -> Value {
         let pads = format!("{0},{0}", window.padding);
-        self.layer("Convolution", "opset1")
+        self.layer(kind, "opset1")
             .attribute("strides", format!("{0},{0}", window.stride))
             .attribute("dilations", "1,1")
             .attribute("pads_begin", pads.clone())
@@ -668,29 +677,6 @@ impl Graph {
             .input(a)
             .input(shape)
             .output(a.element)
-    }
-
-    /// Doubles height and width of `[B, C, H, W]` by repeating pixels.
-    ///
-    /// # Errors
-    /// When the `.bin` cannot be written.
-    pub fn upsample_nearest_2x(&mut self, a: Value) -> io::Result<Value> {
-        let scales = self.floats(&[2], &[2.0, 2.0])?;
-        let axes = self.integers(&[2, 3])?;
-        Ok(self
-            .layer("Interpolate", "opset11")
-            .attribute("mode", "nearest")
-            .attribute("shape_calculation_mode", "scales")
-            .attribute("coordinate_transformation_mode", "asymmetric")
-            .attribute("nearest_mode", "floor")
-            .attribute("antialias", "false")
-            .attribute("pads_begin", "0,0,0,0")
-            .attribute("pads_end", "0,0,0,0")
-            .attribute("cube_coeff", "-0.75")
-            .input(a)
-            .input(scales)
-            .input(axes)
-            .output(a.element))
     }
 }
 
