@@ -7,6 +7,9 @@
 //! | int8 | i8, one f16 scale a row | f16 |
 //! | int4 | i4, one f16 scale for each group of 64 inputs; i8 where 64 does not divide the inputs | f16 |
 //!
+//! Kernels that conversion computes (`upsample.rs`) are f32 in the first two rows: an f16 checkpoint stored as f16 is the
+//! same model as stored as f32, bit for bit.
+//!
 //! The chains (`Const → Convert → Multiply → Convert → MatMul`) are those that the CPU plugin fuses into its compressed
 //! linear layers; `docs/adr/0004-weights-formats.md` has what was measured.
 
@@ -112,7 +115,11 @@ impl<'a> Weights<'a> {
         let kernel = self.values(name, &[channels, channels, 3, 3])?;
         let folded = fold_upsampling(&kernel, channels, channels);
         let shape = [channels, channels, FOLDED_TAPS, FOLDED_TAPS];
-        let element = self.float_element();
+        // Sums of f16 weights are no f16 numbers: rounding them would make f16 another model than f32.
+        let element = match self.format {
+            WeightsFormat::F32 | WeightsFormat::F16 => ElementType::F32,
+            WeightsFormat::Int8 | WeightsFormat::Int4 => ElementType::F16,
+        };
         let stored = graph.constant(element, &shape, |bin| {
             if element == ElementType::F32 {
                 return write(bin, cast_slice(&folded));

@@ -70,8 +70,8 @@ pub(super) fn mask_bias(graph: &mut Graph, mask: Value, closed: f32) -> Built<Va
 
 /// One-head attention of `[B, tokens, width]` in blocks of queries with its softmax written out.
 ///
-/// The fused kernel is slow for heads as wide as the VAE's 512, and one softmax over all queries takes a quarter of a
-/// gigabyte at 1024×1024 px; in blocks it is several times as fast with the same numbers (docs/adr/0003). The division
+/// The fused kernel is slow for heads as wide as the VAE's 512, and one softmax over all queries takes a
+/// gigabyte in f32 at 1024×1024 px; in blocks it is several times as fast with the same numbers (docs/adr/0003). The division
 /// by the sum comes after the product with the values, where it is `width` wide instead of `tokens`.
 /// The lengths of the blocks are computed from the number of tokens, so that any number will do; some may be empty.
 pub(super) fn blocked_attention(
