@@ -87,6 +87,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<ConvertError>() {
         return Some(match error {
             ConvertError::OutputInTheWay { .. }
+            | ConvertError::OtherFile { .. }
             | ConvertError::Write { .. }
             | ConvertError::WriteIr(_) => OUTPUT,
             ConvertError::Cancelled => INTERRUPTED,

@@ -5,6 +5,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::ConvertError;
+use super::checkpoint::read_source_text;
 use super::graph;
 use super::ir::{BinWriter, Graph};
 use super::progress::Progress;
@@ -42,16 +43,8 @@ impl ComponentWeights {
     }
 }
 
-/// A conversion under way.
-pub(super) struct Conversion<'a> {
-    pub(super) source: &'a Path,
-    pub(super) staging: &'a mut Staging,
-    pub(super) runtime: &'a mut Runtime,
-    pub(super) progress: &'a dyn Progress,
-}
-
 /// What differs between components.
-struct Component<Spec> {
+pub(super) struct Component<Spec> {
     /// Folder in the source.
     folder: &'static str,
     /// What its weights are called there.
@@ -66,92 +59,108 @@ struct Component<Spec> {
     ports: fn(&Spec) -> Vec<&'static str>,
 }
 
+/// A component whose configuration and weights have been opened and not yet converted.
+pub(super) struct Opened<Spec> {
+    pub(super) spec: Spec,
+    component: Component<Spec>,
+    config: String,
+    weights: WeightsSource,
+}
+
+impl Component<TextEncoderSpec> {
+    pub(super) fn text_encoder() -> Self {
+        Self {
+            folder: "text_encoder",
+            stem: "model",
+            xml: ModelDirectory::TEXT_ENCODER,
+            // Full T5 checkpoints bring their decoder, and some the shared table a second time.
+            ignored: &["decoder.", "lm_head.", "encoder.embed_tokens.weight"],
+            parse: TextEncoderSpec::from_json,
+            build: graph::text_encoder,
+            ports: |_| vec!["input_ids", "attention_mask", "last_hidden_state"],
+        }
+    }
+}
+
+impl Component<TransformerSpec> {
+    pub(super) fn transformer() -> Self {
+        Self {
+            folder: "transformer",
+            stem: "diffusion_pytorch_model",
+            xml: ModelDirectory::TRANSFORMER,
+            // A table that old files carry and every version computes.
+            ignored: &["pos_embed.pos_embed"],
+            parse: TransformerSpec::from_json,
+            build: graph::transformer,
+            ports: |spec| {
+                let mut ports = vec![
+                    "hidden_states",
+                    "timestep",
+                    "encoder_hidden_states",
+                    "encoder_attention_mask",
+                    "noise_pred",
+                ];
+                if spec.use_additional_conditions {
+                    ports.extend(["resolution", "aspect_ratio"]);
+                }
+                ports
+            },
+        }
+    }
+}
+
+impl Component<VaeSpec> {
+    pub(super) fn vae_decoder() -> Self {
+        Self {
+            folder: "vae",
+            stem: "diffusion_pytorch_model",
+            xml: ModelDirectory::VAE_DECODER,
+            ignored: &["encoder.", "quant_conv."],
+            parse: VaeSpec::from_json,
+            build: graph::vae_decoder,
+            ports: |_| vec!["latents", "sample"],
+        }
+    }
+}
+
+impl<Spec> Component<Spec> {
+    /// Reads the configuration and the headers of the weights below `directory`.
+    pub(super) fn open(self, directory: &Path) -> Result<Opened<Spec>, ConvertError> {
+        let folder = directory.join(self.folder);
+        let path = folder.join("config.json");
+        let config = read_source_text(&path)?;
+        let spec = (self.parse)(&config).map_err(|source| ConvertError::config(path, &source))?;
+        let weights = WeightsSource::open(&folder, self.stem)?;
+        Ok(Opened {
+            spec,
+            component: self,
+            config,
+            weights,
+        })
+    }
+}
+
+/// A conversion under way.
+pub(super) struct Conversion<'a> {
+    pub(super) staging: &'a mut Staging,
+    pub(super) runtime: &'a mut Runtime,
+    pub(super) progress: &'a dyn Progress,
+}
+
 impl Conversion<'_> {
-    pub(super) fn text_encoder(
+    /// Makes a component's IR, or takes it over from the earlier model.
+    pub(super) fn run<Spec: Clone>(
         &mut self,
-        format: WeightsFormat,
-    ) -> Result<ComponentEntry<TextEncoderSpec>, ConvertError> {
-        self.run(
-            &Component {
-                folder: "text_encoder",
-                stem: "model",
-                xml: ModelDirectory::TEXT_ENCODER,
-                // Full T5 checkpoints bring their decoder, and some the shared table a second time.
-                ignored: &[
-                    "decoder.",
-                    "lm_head.",
-                    "shared.weight",
-                    "encoder.embed_tokens.weight",
-                ],
-                parse: TextEncoderSpec::from_json,
-                build: graph::text_encoder,
-                ports: |_| vec!["input_ids", "attention_mask", "last_hidden_state"],
-            },
-            format,
-        )
-    }
-
-    pub(super) fn transformer(
-        &mut self,
-        format: WeightsFormat,
-    ) -> Result<ComponentEntry<TransformerSpec>, ConvertError> {
-        self.run(
-            &Component {
-                folder: "transformer",
-                stem: "diffusion_pytorch_model",
-                xml: ModelDirectory::TRANSFORMER,
-                // A table that old files carry and every version computes.
-                ignored: &["pos_embed.pos_embed"],
-                parse: TransformerSpec::from_json,
-                build: graph::transformer,
-                ports: |spec| {
-                    let mut ports = vec![
-                        "hidden_states",
-                        "timestep",
-                        "encoder_hidden_states",
-                        "encoder_attention_mask",
-                        "noise_pred",
-                    ];
-                    if spec.use_additional_conditions {
-                        ports.extend(["resolution", "aspect_ratio"]);
-                    }
-                    ports
-                },
-            },
-            format,
-        )
-    }
-
-    pub(super) fn vae_decoder(
-        &mut self,
-        format: WeightsFormat,
-    ) -> Result<ComponentEntry<VaeSpec>, ConvertError> {
-        self.run(
-            &Component {
-                folder: "vae",
-                stem: "diffusion_pytorch_model",
-                xml: ModelDirectory::VAE_DECODER,
-                ignored: &["encoder.", "quant_conv."],
-                parse: VaeSpec::from_json,
-                build: graph::vae_decoder,
-                ports: |_| vec!["latents", "sample"],
-            },
-            format,
-        )
-    }
-
-    fn run<Spec>(
-        &mut self,
-        component: &Component<Spec>,
+        opened: &Opened<Spec>,
         format: WeightsFormat,
     ) -> Result<ComponentEntry<Spec>, ConvertError> {
-        let folder = self.source.join(component.folder);
-        let config_path = folder.join("config.json");
-        let config = super::read_source_text(&config_path)?;
-        let spec = (component.parse)(&config)
-            .map_err(|source| ConvertError::config(config_path, &source))?;
-        let source = WeightsSource::open(&folder, component.stem)?;
-        let fingerprint = fingerprint(&config, format, &source);
+        let Opened {
+            spec,
+            component,
+            config,
+            weights: source,
+        } = opened;
+        let fingerprint = fingerprint(config, format, source);
         let bin = bin_name(component.xml);
         if self
             .staging
@@ -163,14 +172,14 @@ impl Conversion<'_> {
                 .begin(component.folder, source.total_bytes(component.ignored));
             self.write(
                 component,
-                &Weights::new(&source, format, self.progress),
-                &spec,
+                &Weights::new(source, format, self.progress),
+                spec,
             )?;
             source.check_all_used(component.ignored)?;
         }
-        self.check_ports(component, &spec)?;
+        self.check_ports(component, spec)?;
         Ok(ComponentEntry {
-            spec,
+            spec: spec.clone(),
             weights: format,
             fingerprint,
         })

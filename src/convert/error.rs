@@ -128,6 +128,12 @@ pub enum ConvertError {
         /// The output folder.
         path: PathBuf,
     },
+    /// The output is a model that has something in it which is not the model's.
+    #[error("{path} is not part of the model that would be replaced: move it away, or choose another --output", path = path.display())]
+    OtherFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// The output cannot be written.
     #[error("cannot write {path}: {source}{advice}", path = path.display(), advice = write_advice(source))]
     Write {
@@ -158,12 +164,12 @@ pub enum ConvertError {
 fn write_advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            " (free some space, or give --output on another disk; nothing was left behind)"
+            " (free some space, or choose a folder on another disk; nothing was left behind)"
         }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            " (choose an --output that you may write to)"
+        io::ErrorKind::FileTooLarge => {
+            " (the disk or 'ulimit -f' allows no larger file: choose a folder on another disk; nothing was left behind)"
         }
-        _ => "",
+        _ => " (choose a folder that can be written to; nothing was left behind)",
     }
 }
 

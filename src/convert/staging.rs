@@ -1,7 +1,8 @@
 //! The hidden folder in which a model is made, beside the place that it will take when it is whole.
 //!
 //! Dropped before [`Staging::publish`], it removes itself. Two conversions into one parent folder wait for each other, on
-//! a lock of that folder; what a killed one left is removed by the next.
+//! a lock of that folder; what a killed one left is removed by the next. A model that would come out as it is stays where
+//! it lies, because someone may be reading it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,6 +23,10 @@ pub(super) struct Staging {
     folder: TempDir,
     files: BTreeMap<String, FileEntry>,
     earlier: Option<ModelDirectory>,
+    /// Whether a file differs from the earlier model's.
+    changed: bool,
+    /// Where the earlier model waits for the new one to take its place.
+    aside: PathBuf,
     /// Held until the model is published or given up.
     _lock: File,
 }
@@ -47,13 +52,27 @@ impl Staging {
         let lock = File::open(&parent).map_err(write(&parent))?;
         lock.lock().map_err(write(&parent))?;
 
-        let earlier = ModelDirectory::open_unchecked(output).ok();
-        if earlier.is_none() && !is_absent_or_empty(output).map_err(write(output))? {
-            return Err(ConvertError::OutputInTheWay {
-                path: output.to_owned(),
-            });
-        }
         let prefix = format!(".{name}.partial-");
+        let aside = parent.join(format!("{prefix}old"));
+        if !output.exists() && aside.exists() {
+            // Killed between the two renames of `publish`.
+            fs::rename(&aside, output).map_err(write(output))?;
+        }
+        let earlier = ModelDirectory::open_unchecked(output).ok();
+        match &earlier {
+            Some(earlier) => {
+                if let Some(path) = other_file(earlier).map_err(write(output))? {
+                    return Err(ConvertError::OtherFile { path });
+                }
+            }
+            None => {
+                if !is_absent_or_empty(output).map_err(write(output))? {
+                    return Err(ConvertError::OutputInTheWay {
+                        path: output.to_owned(),
+                    });
+                }
+            }
+        }
         remove_leftovers(&parent, &prefix).map_err(write(&parent))?;
         let folder = tempfile::Builder::new()
             .prefix(&prefix)
@@ -64,6 +83,8 @@ impl Staging {
             folder,
             files: BTreeMap::new(),
             earlier,
+            changed: false,
+            aside,
             _lock: lock,
         })
     }
@@ -88,18 +109,27 @@ impl Staging {
             fs::write(&path, bytes)
         })();
         written.map_err(|source| ConvertError::Write { path, source })?;
-        self.record(
+        let same = self.earlier.as_ref().is_some_and(|earlier| {
+            fs::read(earlier.path().join(name)).is_ok_and(|there| there == bytes)
+        });
+        self.note(
             name,
             &BinSummary {
                 bytes: bytes.len() as u64,
                 sha256: Sha256::digest(bytes).into(),
             },
         );
+        self.changed |= !same;
         Ok(())
     }
 
     /// Notes a file that was written by other hands.
     pub(super) fn record(&mut self, name: &str, summary: &BinSummary) {
+        self.note(name, summary);
+        self.changed = true;
+    }
+
+    fn note(&mut self, name: &str, summary: &BinSummary) {
         let entry = FileEntry {
             bytes: summary.bytes,
             sha256: hex(&summary.sha256),
@@ -147,11 +177,17 @@ impl Staging {
     }
 
     /// Adds the manifest and moves the folder to its place; an earlier model there is replaced.
-    pub(super) fn publish(self, manifest: &Manifest) -> Result<(), ConvertError> {
+    pub(super) fn publish(self, manifest: &Manifest) -> Result<ModelDirectory, ConvertError> {
         let write = |path: &Path| {
             let path = path.to_owned();
             move |source| ConvertError::Write { path, source }
         };
+        if let Some(earlier) = &self.earlier
+            && !self.changed
+            && earlier.manifest() == manifest
+        {
+            return Ok(earlier.clone());
+        }
         let path = self.path(Manifest::FILE_NAME);
         let text = manifest
             .to_json()
@@ -159,13 +195,12 @@ impl Staging {
             .map_err(write(&path))?;
         fs::write(&path, text).map_err(write(&path))?;
         open_to_readers(self.folder.path()).map_err(write(self.folder.path()))?;
-        let old = self.folder.path().with_extension("old");
         if self.earlier.is_some() {
-            fs::rename(&self.output, &old).map_err(write(&self.output))?;
+            fs::rename(&self.output, &self.aside).map_err(write(&self.output))?;
         }
         if let Err(source) = fs::rename(self.folder.path(), &self.output) {
             if self.earlier.is_some() {
-                fs::rename(&old, &self.output).map_err(write(&self.output))?;
+                fs::rename(&self.aside, &self.output).map_err(write(&self.output))?;
             }
             return Err(ConvertError::Write {
                 path: self.output,
@@ -175,10 +210,32 @@ impl Staging {
         // The folder has moved: nothing is left at its old name to remove.
         let _ = self.folder.keep();
         if self.earlier.is_some() {
-            fs::remove_dir_all(&old).map_err(write(&old))?;
+            fs::remove_dir_all(&self.aside).map_err(write(&self.aside))?;
         }
-        Ok(())
+        // Still under the lock: the next conversion may move it away again.
+        Ok(ModelDirectory::open_unchecked(&self.output)?)
     }
+}
+
+/// A file in a model's folder that is no part of the model and would go with it.
+fn other_file(model: &ModelDirectory) -> io::Result<Option<PathBuf>> {
+    let mut folders = vec![model.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            let name = path.strip_prefix(model.path()).unwrap_or(&path);
+            let known = name.to_str().is_some_and(|name| {
+                name == Manifest::FILE_NAME || model.manifest().files.contains_key(name)
+            });
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else if !known {
+                return Ok(Some(path));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Temporary folders are private; a model is as readable as other files.
@@ -200,7 +257,8 @@ fn is_absent_or_empty(path: &Path) -> io::Result<bool> {
 fn remove_leftovers(parent: &Path, prefix: &str) -> io::Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(prefix) {
+        let ours = entry.file_name().to_string_lossy().starts_with(prefix);
+        if ours && entry.file_type()?.is_dir() {
             fs::remove_dir_all(entry.path())?;
         }
     }

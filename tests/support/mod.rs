@@ -1,13 +1,18 @@
 //! What the tests share: checkpoints put together, models converted, pictures read back.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 use pixart::app::{App, Loaded};
 use pixart::config::{Environment, Settings};
 use pixart::convert::{ComponentWeights, ConvertOptions, Progress, convert};
 use pixart::engine::Runtime;
 use pixart::model::{Variant, WeightsFormat};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
 
 /// A file of the project.
@@ -100,6 +105,8 @@ pub(crate) struct Picture {
     pub(crate) width: usize,
     pub(crate) height: usize,
     pub(crate) rgb: Vec<u8>,
+    /// The text chunks of both kinds, by keyword.
+    pub(crate) text: BTreeMap<String, String>,
 }
 
 /// Decodes a PNG that pixart wrote.
@@ -110,9 +117,137 @@ pub(crate) fn decode_png(bytes: &[u8]) -> Picture {
     let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
     let frame = reader.next_frame(&mut rgb).unwrap();
     assert_eq!(frame.color_type, png::ColorType::Rgb);
+    reader.finish().unwrap();
+    let info = reader.info();
+    let latin1 = info
+        .uncompressed_latin1_text
+        .iter()
+        .map(|chunk| (chunk.keyword.clone(), chunk.text.clone()));
+    let utf8 = info
+        .utf8_text
+        .iter()
+        .map(|chunk| (chunk.keyword.clone(), chunk.get_text().unwrap()));
     Picture {
         width: frame.width as usize,
         height: frame.height as usize,
         rgb,
+        text: latin1.chain(utf8).collect(),
+    }
+}
+
+/// A tensor of a safetensors file, taken out for a test to change.
+#[derive(Clone)]
+pub(crate) struct StoredTensor {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) data: Vec<u8>,
+}
+
+/// Changes the tensors of a safetensors file.
+pub(crate) fn rewrite_tensors(
+    path: &Path,
+    change: impl FnOnce(&mut BTreeMap<String, StoredTensor>),
+) {
+    let bytes = fs::read(path).unwrap();
+    let mut tensors: BTreeMap<String, StoredTensor> = SafeTensors::deserialize(&bytes)
+        .unwrap()
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let stored = StoredTensor {
+                dtype: view.dtype(),
+                shape: view.shape().to_vec(),
+                data: view.data().to_vec(),
+            };
+            (name, stored)
+        })
+        .collect();
+    change(&mut tensors);
+    let views = tensors.iter().map(|(name, tensor)| {
+        let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.data).unwrap();
+        (name, view)
+    });
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// Changes one key of a JSON file; null removes nothing and is written as it is.
+pub(crate) fn set_json(path: &Path, pointer: &str, value: serde_json::Value) {
+    change_json(path, |json| {
+        *json
+            .pointer_mut(pointer)
+            .unwrap_or_else(|| panic!("no {pointer}")) = value;
+    });
+}
+
+/// Changes a JSON file.
+pub(crate) fn change_json(path: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    let mut json = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    change(&mut json);
+    fs::write(path, json.to_string()).unwrap();
+}
+
+/// Names in a folder, sorted.
+pub(crate) fn names_in(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The binary as a person runs it who has configured nothing but where the runtime is.
+pub(crate) fn pixart() -> Command {
+    static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| runtime().library().to_owned());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pixart"));
+    command
+        .env_clear()
+        .env("PIXART__OPENVINO__LIBRARY", LIBRARY.as_path());
+    command
+}
+
+/// How a run of the binary ended.
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs `command` to its end.
+pub(crate) fn outcome(command: &mut Command) -> Outcome {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    Outcome {
+        code: status.code(),
+        stdout: String::from_utf8(stdout).unwrap(),
+        stderr: String::from_utf8(stderr).unwrap(),
+    }
+}
+
+impl Outcome {
+    /// Holds that it ended well.
+    #[track_caller]
+    pub(crate) fn done(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self
+    }
+
+    /// Holds that it ended with `code` and one message that has every one of `parts`.
+    #[track_caller]
+    pub(crate) fn refused(self, code: i32, parts: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        for part in parts {
+            assert!(
+                self.stderr.contains(part),
+                "no '{part}' in: {}",
+                self.stderr
+            );
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        assert_eq!(self.stdout, "");
+        self
     }
 }

@@ -1,0 +1,184 @@
+//! A diffusers directory as a whole: every part opened and checked against the others before anything is written.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::ConvertError;
+use super::component::{Component, Opened};
+use super::staging::Staging;
+use crate::model::{
+    ConfigError, Defaults, ModelDirectory, ModelIndex, SchedulerConfig, SentencePieceModel,
+    TextEncoderSpec, TransformerSpec, VaeSpec, read_text,
+};
+
+/// An opened diffusers directory.
+pub(super) struct Checkpoint {
+    pub(super) index: ModelIndex,
+    pub(super) defaults: Defaults,
+    pub(super) text_encoder: Opened<TextEncoderSpec>,
+    pub(super) transformer: Opened<TransformerSpec>,
+    pub(super) vae_decoder: Opened<VaeSpec>,
+    tokenizer: Vec<(&'static str, Vec<u8>)>,
+    scheduler: String,
+}
+
+impl Checkpoint {
+    /// Opens the directory: small files are read whole, of the weights the headers.
+    pub(super) fn open(directory: &Path) -> Result<Self, ConvertError> {
+        let index = directory.join("model_index.json");
+        let index =
+            ModelIndex::from_json(&read_source_text(&index)?).map_err(config_error(&index))?;
+
+        let scheduler_path = directory.join(ModelDirectory::SCHEDULER);
+        let scheduler = read_source_text(&scheduler_path)?;
+        SchedulerConfig::from_json(&scheduler).map_err(|source| ConvertError::Config {
+            path: scheduler_path,
+            detail: source.to_string(),
+        })?;
+
+        let text_encoder = Component::text_encoder().open(directory)?;
+        let transformer = Component::transformer().open(directory)?;
+        let vae_decoder = Component::vae_decoder().open(directory)?;
+        check_together(
+            directory,
+            [text_encoder.spec.d_model, vae_decoder.spec.latent_channels],
+            &transformer.spec,
+        )?;
+
+        let own_page = directory.join("pixart.json");
+        let defaults = if own_page.exists() {
+            Defaults::from_json(&read_source_text(&own_page)?).map_err(config_error(&own_page))?
+        } else {
+            Defaults::of(&transformer.spec, &vae_decoder.spec)
+        };
+        Ok(Self {
+            index,
+            defaults,
+            tokenizer: tokenizer_files(directory, text_encoder.spec.vocab_size)?,
+            scheduler,
+            text_encoder,
+            transformer,
+            vae_decoder,
+        })
+    }
+
+    /// Copies what is not converted.
+    pub(super) fn copy_small_files(&self, staging: &mut Staging) -> Result<(), ConvertError> {
+        for (name, bytes) in &self.tokenizer {
+            staging.write(name, bytes)?;
+        }
+        staging.write(ModelDirectory::SCHEDULER, self.scheduler.as_bytes())
+    }
+}
+
+fn config_error(path: &Path) -> impl FnOnce(ConfigError) -> ConvertError {
+    let path = path.to_owned();
+    move |source| ConvertError::config(path, &source)
+}
+
+/// Reads a small text of the source.
+pub(super) fn read_source_text(path: &Path) -> Result<String, ConvertError> {
+    if path.exists() {
+        Ok(read_text(path)?)
+    } else {
+        Err(ConvertError::MissingFile {
+            path: path.to_owned(),
+        })
+    }
+}
+
+/// The tokenizer's files, one or both, whose pieces must all have a row in the text encoder's table.
+fn tokenizer_files(
+    directory: &Path,
+    vocab_size: usize,
+) -> Result<Vec<(&'static str, Vec<u8>)>, ConvertError> {
+    let mut files = Vec::new();
+    for name in [
+        ModelDirectory::SENTENCEPIECE,
+        ModelDirectory::TOKENIZER_JSON,
+    ] {
+        let path = directory.join(name);
+        if !path.exists() {
+            continue;
+        }
+        let bytes = fs::read(&path).map_err(|source| ConvertError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let pieces = if name == ModelDirectory::SENTENCEPIECE {
+            SentencePieceModel::parse(&bytes)
+                .map(|model| model.pieces().len())
+                .map_err(|source| source.to_string())
+        } else {
+            pieces_of_tokenizer_json(&bytes).map_err(|source| {
+                format!(
+                    "it is not a Unigram vocabulary as the tokenizers library stores it: {source}"
+                )
+            })
+        };
+        let refused = |detail| ConvertError::Config {
+            path: path.clone(),
+            detail,
+        };
+        let pieces = pieces.map_err(refused)?;
+        if pieces > vocab_size {
+            return Err(refused(format!(
+                "it has {pieces} pieces, and the text encoder's vocab_size is {vocab_size}: the components belong to different models"
+            )));
+        }
+        files.push((name, bytes));
+    }
+    if files.is_empty() {
+        return Err(ConvertError::MissingFile {
+            path: directory.join(ModelDirectory::SENTENCEPIECE),
+        });
+    }
+    Ok(files)
+}
+
+/// Length of the vocabulary of a `tokenizer.json`; the pipeline reads the rest of the file.
+fn pieces_of_tokenizer_json(bytes: &[u8]) -> Result<usize, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct File {
+        model: Model,
+    }
+    #[derive(Deserialize)]
+    struct Model {
+        vocab: Vec<IgnoredAny>,
+    }
+    serde_json::from_slice::<File>(bytes).map(|file| file.model.vocab.len())
+}
+
+/// Holds that the three components belong to one pipeline: `[d_model, latent_channels]` against the transformer.
+fn check_together(
+    source: &Path,
+    [d_model, latent_channels]: [usize; 2],
+    transformer: &TransformerSpec,
+) -> Result<(), ConvertError> {
+    let path = || source.join("transformer/config.json");
+    if transformer.caption_channels != d_model {
+        return Err(ConvertError::Config {
+            path: path(),
+            detail: format!(
+                "caption_channels is {}, and the text encoder's d_model is {d_model}: the components belong to different models",
+                transformer.caption_channels
+            ),
+        });
+    }
+    let out = transformer.out_channels;
+    if transformer.in_channels != latent_channels
+        || (out != latent_channels && out != 2 * latent_channels)
+    {
+        return Err(ConvertError::Config {
+            path: path(),
+            detail: format!(
+                "in_channels is {} and out_channels {out}, and the VAE's latent_channels is {latent_channels}: in_channels must equal it, and out_channels it or twice it",
+                transformer.in_channels
+            ),
+        });
+    }
+    Ok(())
+}
