@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::config::{Environment, Settings, cache_folder, openvino_folders};
-use crate::convert::{ComponentWeights, ConvertOptions, Progress, convert};
+use crate::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, convert};
 use crate::engine::{CompileOptions, CompiledGraph, Runtime};
 use crate::model::{
     Defaults, EMBEDDED_NAME, ForeignModel, ModelDirectory, ModelError, SchedulerConfig, Variant,
-    WeightsFormat, embedded_digest, has_embedded_model, tokenizer_in, unpack_embedded_model,
+    WeightsFormat, embedded_digest, has_embedded_model, read_text, unpack_embedded_model,
 };
 use crate::pipeline::tokenizer::PromptTokenizer;
 use crate::pipeline::{ModelFacts, Networks, Pipeline};
@@ -118,19 +118,18 @@ impl App {
             Ok(model) => return Ok(model),
             Err(ModelError::NotADirectory { .. }) => {}
             // A cache that does not check out is as good as none.
-            Err(_) => fs::remove_dir_all(&output).with_context(|| {
-                format!(
-                    "the cache {} is damaged and cannot be removed",
-                    output.display()
-                )
+            Err(_) => fs::remove_dir_all(&output).map_err(|source| ConvertError::Write {
+                path: output.clone(),
+                source,
             })?,
         }
-        let source = tempfile::tempdir().context("cannot unpack the embedded model")?;
-        unpack_embedded_model(source.path()).with_context(|| {
-            format!(
-                "cannot unpack the embedded model to {}",
-                source.path().display()
-            )
+        let source = tempfile::tempdir().map_err(|source| ConvertError::Write {
+            path: PathBuf::from("a temporary folder"),
+            source,
+        })?;
+        unpack_embedded_model(source.path()).map_err(|error| ConvertError::Write {
+            path: source.path().to_owned(),
+            source: error,
         })?;
         let options = ConvertOptions {
             source: source.path().to_owned(),
@@ -138,8 +137,12 @@ impl App {
             name: Some(EMBEDDED_NAME.to_owned()),
             weights: ComponentWeights::all(WeightsFormat::F16),
         };
-        convert(&options, runtime, progress)
-            .context("cannot keep the embedded model; PIXART__MODEL__CACHE names another folder")
+        convert(&options, runtime, progress).map_err(|error| match error {
+            ConvertError::Cancelled => error.into(),
+            error => anyhow::Error::new(error).context(
+                "cannot keep the embedded model; PIXART__MODEL__CACHE names another folder",
+            ),
+        })
     }
 
     /// Compiles a model's networks and puts the pipeline together.
@@ -149,8 +152,10 @@ impl App {
     pub fn load(&self, runtime: &mut Runtime, model: &Model) -> Result<Loaded> {
         let start = Instant::now();
         let parts = Parts::of(model)?;
-        let bytes = fs::read(&parts.tokenizer)
-            .with_context(|| format!("cannot read {}", parts.tokenizer.display()))?;
+        let bytes = fs::read(&parts.tokenizer).map_err(|source| ModelError::Read {
+            path: parts.tokenizer.clone(),
+            source,
+        })?;
         let is_json = parts
             .tokenizer
             .extension()
@@ -162,15 +167,14 @@ impl App {
         }
         .with_context(|| format!("{} cannot be used", parts.tokenizer.display()))?;
         if tokenizer.vocab_size() > parts.vocab_size {
-            bail!(
-                "{} has {} pieces and the text encoder knows {}: they belong to different models",
-                parts.tokenizer.display(),
-                tokenizer.vocab_size(),
-                parts.vocab_size
-            );
+            return Err(ModelError::TokenizerTooLarge {
+                path: parts.tokenizer,
+                pieces: tokenizer.vocab_size(),
+                vocab_size: parts.vocab_size,
+            }
+            .into());
         }
-        let text = fs::read_to_string(&parts.scheduler)
-            .with_context(|| format!("cannot read {}", parts.scheduler.display()))?;
+        let text = read_text(&parts.scheduler)?;
         let scheduler = SchedulerConfig::from_json(&text)
             .with_context(|| format!("{} cannot be used", parts.scheduler.display()))?;
 
@@ -237,20 +241,22 @@ struct Parts {
 impl Parts {
     fn of(model: &Model) -> Result<Self> {
         match model {
-            Model::Own(directory) => Self::of_own(directory),
+            Model::Own(directory) => Ok(Self::of_own(directory)),
             Model::Foreign(foreign) => Self::of_foreign(foreign),
         }
     }
 
-    fn of_own(directory: &ModelDirectory) -> Result<Self> {
+    fn of_own(directory: &ModelDirectory) -> Self {
         let manifest = directory.manifest();
         let at = |name: &str| directory.path().join(name);
         let (transformer, vae) = (&manifest.transformer.spec, &manifest.vae_decoder.spec);
-        Ok(Self {
+        Self {
             text_encoder: at(ModelDirectory::TEXT_ENCODER),
             transformer: at(ModelDirectory::TRANSFORMER),
             vae_decoder: at(ModelDirectory::VAE_DECODER),
-            tokenizer: tokenizer_in(directory.path())?,
+            tokenizer: at(manifest
+                .tokenizer()
+                .expect("a manifest without tokenizer is refused when it is read")),
             scheduler: at(ModelDirectory::SCHEDULER),
             max_tokens: manifest.pipeline.max_tokens(),
             vocab_size: manifest.text_encoder.spec.vocab_size,
@@ -261,7 +267,7 @@ impl Parts {
                 digest: manifest.digest(),
                 ..facts(transformer, vae)
             },
-        })
+        }
     }
 
     fn of_foreign(foreign: &ForeignModel) -> Result<Self> {

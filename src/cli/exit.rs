@@ -8,8 +8,9 @@ use crate::config::SettingsError;
 use crate::convert::ConvertError;
 use crate::domain::InvalidRequest;
 use crate::engine::EngineError;
-use crate::model::ModelError;
+use crate::model::{ModelError, SchedulerConfigError};
 use crate::pipeline::PipelineError;
+use crate::pipeline::tokenizer::TokenizerError;
 
 /// Done.
 pub(super) const DONE: u8 = 0;
@@ -101,7 +102,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if cause.is::<InvalidRequest>() || cause.is::<SettingsError>() {
         return Some(USAGE);
     }
-    if cause.is::<ModelError>() {
+    if cause.is::<ModelError>()
+        || cause.is::<TokenizerError>()
+        || cause.is::<SchedulerConfigError>()
+    {
         return Some(MODEL);
     }
     if cause.is::<OutputError>() {

@@ -35,6 +35,22 @@ pub enum ModelError {
         /// Where the diffusers directory was looked for.
         checkpoint: PathBuf,
     },
+    /// A diffusers directory without a tokenizer.
+    #[error("{path} has neither tokenizer/spiece.model nor tokenizer/tokenizer.json: give the whole diffusers directory with --checkpoint", path = path.display())]
+    NoTokenizer {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A tokenizer of another model.
+    #[error("{path} has {pieces} pieces and the text encoder knows {vocab_size}: they belong to different models", path = path.display())]
+    TokenizerTooLarge {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// Its pieces.
+        pieces: usize,
+        /// Rows of the text encoder's table.
+        vocab_size: usize,
+    },
     /// A file of the model cannot be read.
     #[error("cannot read {path}: {source}", path = path.display())]
     Read {

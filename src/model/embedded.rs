@@ -2,9 +2,10 @@
 //!
 //! It is kept as a diffusers directory, exactly as published ones look: the first use converts it like any other.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
@@ -13,6 +14,7 @@ use super::digest::hex;
 /// What the embedded model is called.
 pub const EMBEDDED_NAME: &str = "sketchbook";
 
+#[cfg(feature = "embedded-model")]
 macro_rules! sketchbook {
     ($($name:literal),+ $(,)?) => {
         &[$(($name, include_bytes!(concat!("../../models/sketchbook/", $name)))),+]
@@ -53,7 +55,8 @@ pub fn embedded_digest() -> String {
     hex(&digest.finalize())
 }
 
-/// Writes the embedded diffusers directory to `folder`.
+/// Writes the embedded diffusers directory to `folder`. All files bear one time, so that two conversions of them know that
+/// they are the same.
 ///
 /// # Errors
 /// When the folder cannot be written.
@@ -63,7 +66,11 @@ pub fn unpack_embedded_model(folder: &Path) -> io::Result<()> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        fs::write(path, bytes)?;
+        fs::write(&path, bytes)?;
+        File::options()
+            .append(true)
+            .open(path)?
+            .set_modified(UNIX_EPOCH)?;
     }
     Ok(())
 }

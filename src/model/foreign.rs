@@ -4,6 +4,7 @@
 //! diffusers directory that the notebook started from.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -116,31 +117,22 @@ impl ForeignModel {
         Ok(hex(&digest.finalize()))
     }
 
-    /// The tokenizer's file in the diffusers directory.
+    /// The tokenizer's file in the diffusers directory: `tokenizer.json` where there is one, `spiece.model` otherwise.
     ///
     /// # Errors
     /// When there is none.
     pub fn tokenizer(&self) -> Result<PathBuf, ModelError> {
-        tokenizer_in(&self.checkpoint)
+        [
+            ModelDirectory::TOKENIZER_JSON,
+            ModelDirectory::SENTENCEPIECE,
+        ]
+        .map(|name| self.checkpoint.join(name))
+        .into_iter()
+        .find(|path| path.exists())
+        .ok_or_else(|| ModelError::NoTokenizer {
+            path: self.checkpoint.clone(),
+        })
     }
-}
-
-/// The tokenizer of a model or diffusers directory: `tokenizer.json` where there is one, `spiece.model` otherwise.
-///
-/// # Errors
-/// When there is neither.
-pub fn tokenizer_in(folder: &Path) -> Result<PathBuf, ModelError> {
-    [
-        ModelDirectory::TOKENIZER_JSON,
-        ModelDirectory::SENTENCEPIECE,
-    ]
-    .map(|name| folder.join(name))
-    .into_iter()
-    .find(|path| path.exists())
-    .ok_or_else(|| ModelError::NotAModel {
-        path: folder.to_owned(),
-        missing: ModelDirectory::SENTENCEPIECE,
-    })
 }
 
 /// `stem.xml`, `stem_int8.xml` or `stem_int4.xml`, in the order that `variant` asks for.
@@ -162,10 +154,21 @@ fn frozen_grid(xml: &Path, width: usize) -> Result<Option<(usize, usize)>, Model
         return Ok(None);
     };
     let bin = xml.with_extension("bin");
-    let mut bytes = vec![0; table.tokens * table.token_bytes];
-    File::open(&bin)
-        .and_then(|file| file.read_exact_at(&mut bytes, table.offset))
-        .map_err(|source| ModelError::Read { path: bin, source })?;
+    let read = || -> io::Result<Vec<u8>> {
+        let file = File::open(&bin)?;
+        let bytes = table.tokens * table.token_bytes;
+        // Nothing is sized by the .xml's word alone.
+        if bytes as u64 > file.metadata()?.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut bytes = vec![0; bytes];
+        file.read_exact_at(&mut bytes, table.offset)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|source| ModelError::Read {
+        path: bin.clone(),
+        source,
+    })?;
     // Tokens lie row after row, and the second half of a token's channels encodes its row alone.
     let row_of = |token: usize| {
         &bytes[token * table.token_bytes..][table.token_bytes / 2..table.token_bytes]
@@ -207,12 +210,12 @@ fn position_table(xml: &str, width: usize) -> Option<PositionTable> {
             (last == width
                 && tokens > MODULATION_ROWS
                 && (element_bytes == 4 || element_bytes == 2)
-                && size == tokens * width * element_bytes)
-                .then_some(PositionTable {
-                    tokens,
-                    token_bytes: width * element_bytes,
-                    offset: attribute("offset")?.parse().ok()?,
-                })
+                && tokens.checked_mul(width * element_bytes) == Some(size))
+            .then_some(PositionTable {
+                tokens,
+                token_bytes: width * element_bytes,
+                offset: attribute("offset")?.parse().ok()?,
+            })
         })
 }
 

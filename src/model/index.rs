@@ -86,9 +86,15 @@ impl Defaults {
     /// When it is not JSON, or has an unknown key or a size out of range.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         let page: PixartJson = serde_json::from_str(text)?;
+        page.defaults.check()?;
+        Ok(page.defaults)
+    }
+
+    /// Holds that the size can be asked for.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
         for (key, side) in [
-            ("defaults.width_px", page.defaults.width_px),
-            ("defaults.height_px", page.defaults.height_px),
+            ("defaults.width_px", self.width_px),
+            ("defaults.height_px", self.height_px),
         ] {
             if !(1..=ImageSize::MAX_SIDE_PX).contains(&side) {
                 return Err(ConfigError::invalid(
@@ -98,6 +104,6 @@ impl Defaults {
                 ));
             }
         }
-        Ok(page.defaults)
+        Ok(())
     }
 }

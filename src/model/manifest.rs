@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::config_json::ConfigError;
 use super::digest::hex;
+use super::directory::ModelDirectory;
 use super::index::PipelineClass;
 use super::spec::{TextEncoderSpec, TransformerSpec, VaeSpec};
 
@@ -121,13 +122,24 @@ pub struct Manifest {
 impl Manifest {
     /// The layout that this version writes and reads.
     pub const FORMAT: u32 = 1;
+    /// What every model has beside a tokenizer.
+    const REQUIRED: [&str; 7] = [
+        ModelDirectory::TEXT_ENCODER,
+        "text_encoder.bin",
+        ModelDirectory::TRANSFORMER,
+        "transformer.bin",
+        ModelDirectory::VAE_DECODER,
+        "vae_decoder.bin",
+        ModelDirectory::SCHEDULER,
+    ];
     /// Its file name.
     pub const FILE_NAME: &'static str = "manifest.json";
 
     /// Reads a manifest.
     ///
     /// # Errors
-    /// When it is not JSON, of another format, or lists a file outside of its directory.
+    /// When it is not JSON, of another format, has numbers that no configuration may have, or lists too few files or one
+    /// outside of its directory.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         #[derive(Deserialize)]
         struct Head {
@@ -145,6 +157,21 @@ impl Manifest {
             ));
         }
         let manifest: Self = serde_json::from_str(text)?;
+        manifest.check_numbers()?;
+        let missing = Self::REQUIRED
+            .into_iter()
+            .find(|&name| !manifest.files.contains_key(name));
+        if let Some(missing) = missing.or(manifest
+            .tokenizer()
+            .is_none()
+            .then_some(ModelDirectory::SENTENCEPIECE))
+        {
+            return Err(ConfigError::invalid(
+                "files",
+                format!("without {missing}"),
+                "the list of every file of the model",
+            ));
+        }
         for name in manifest.files.keys() {
             let inside = !name.is_empty()
                 && !name.contains('\\')
@@ -160,6 +187,25 @@ impl Manifest {
             }
         }
         Ok(manifest)
+    }
+
+    /// Holds the numbers to the same ranges as when they were read from the checkpoint: a manifest is a file like any
+    /// other.
+    fn check_numbers(&self) -> Result<(), ConfigError> {
+        TextEncoderSpec::from_json(&serde_json::to_string(&self.text_encoder.spec)?)?;
+        TransformerSpec::from_json(&serde_json::to_string(&self.transformer.spec)?)?;
+        VaeSpec::from_json(&serde_json::to_string(&self.vae_decoder.spec)?)?;
+        self.defaults.check()
+    }
+
+    /// The tokenizer that the model is read with: `tokenizer.json` where the manifest has one, `spiece.model` otherwise.
+    pub fn tokenizer(&self) -> Option<&'static str> {
+        [
+            ModelDirectory::TOKENIZER_JSON,
+            ModelDirectory::SENTENCEPIECE,
+        ]
+        .into_iter()
+        .find(|&name| self.files.contains_key(name))
     }
 
     /// The manifest as it is stored.

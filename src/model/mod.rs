@@ -21,7 +21,7 @@ pub use digest::{file_sha256, hex};
 pub(crate) use directory::read_text;
 pub use directory::{ModelDirectory, ModelError};
 pub use embedded::{EMBEDDED_NAME, embedded_digest, has_embedded_model, unpack_embedded_model};
-pub use foreign::{ForeignModel, Variant, tokenizer_in};
+pub use foreign::{ForeignModel, Variant};
 pub use index::{ModelIndex, PipelineClass};
 pub use manifest::{ComponentEntry, Defaults, FileEntry, Manifest, WeightsFormat};
 pub use scheduler_config::{SchedulerConfig, SchedulerConfigError};
