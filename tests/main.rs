@@ -5,6 +5,7 @@
     reason = "clippy's allow-unwrap-in-tests does not reach the functions that tests share"
 )]
 
+mod cli;
 mod convert;
 mod golden;
 mod support;

@@ -319,7 +319,10 @@ fn page(path: &Path, picture: &Generated) -> Value {
     // Numbers stay numbers for programs.
     receipt.insert("seed".to_owned(), json!(request.seed.value()));
     receipt.insert("steps".to_owned(), json!(request.steps.count()));
-    receipt.insert("guidance_scale".to_owned(), json!(request.guidance.scale()));
+    receipt.insert(
+        "guidance_scale".to_owned(),
+        number(request.guidance.scale()),
+    );
     let warnings: Vec<String> = picture.warnings.iter().map(ToString::to_string).collect();
     json!({
         "path": path.display().to_string(),
@@ -327,6 +330,14 @@ fn page(path: &Path, picture: &Generated) -> Value {
         "receipt": receipt,
         "warnings": warnings,
     })
+}
+
+/// An f32 as people wrote it: 7.1, not 7.099999904632568.
+fn number(value: f32) -> Value {
+    value
+        .to_string()
+        .parse::<f64>()
+        .map_or(Value::Null, |value| json!(value))
 }
 
 fn readable(path: &Path, picture: &Generated, load: Option<Duration>) -> String {

@@ -75,7 +75,7 @@ struct ModelFlags {
 
     /// CPU threads; 0 leaves the number to the runtime [default: 0]
     #[arg(long, value_name = "N")]
-    threads: Option<u32>,
+    threads: Option<u16>,
 }
 
 impl ModelFlags {
@@ -156,9 +156,13 @@ pub fn run() -> ExitCode {
 }
 
 /// Writes lines to standard output.
-fn say(text: &str) -> io::Result<()> {
+fn say(text: &str) -> Result<(), exit::OutputError> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.write_all(b"\n")?;
-    out.flush()
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+        .map_err(|source| exit::OutputError {
+            path: PathBuf::from("the answer to standard output"),
+            source,
+        })
 }

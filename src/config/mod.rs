@@ -103,7 +103,7 @@ pub struct OpenvinoSettings {
     /// Arithmetic.
     pub precision: Precision,
     /// CPU threads; 0 leaves the number to the runtime.
-    pub threads: u32,
+    pub threads: u16,
 }
 
 /// `[model]`
@@ -174,18 +174,23 @@ fn overlay(table: &mut Table, key: &str, text: &str, origin: &str) -> Result<(),
         origin: origin.to_owned(),
         detail,
     };
-    let (section, name) = key
+    let (section_name, name) = key
         .split_once('.')
         .ok_or_else(|| invalid("a setting is spelled PIXART__SECTION__KEY".to_owned()))?;
-    let value = text
-        .parse::<i64>()
-        .map_or_else(|_| Value::String(text.to_owned()), Value::Integer);
     let section = table
-        .entry(section)
+        .entry(section_name)
         .or_insert_with(|| Value::Table(Table::new()))
         .as_table_mut()
-        .ok_or_else(|| invalid(format!("'{section}' is not a section")))?;
-    section.insert(name.to_owned(), value);
+        .ok_or_else(|| invalid(format!("'{section_name}' is not a section")))?;
+    section.insert(name.to_owned(), Value::String(text.to_owned()));
+    let Err(as_text) = Settings::deserialize(table.clone()) else {
+        return Ok(());
+    };
+    // A number is one only where text does not do: a folder may be called 123.
+    let Ok(number) = text.parse::<i64>() else {
+        return Err(invalid(as_text.to_string()));
+    };
+    table[section_name][name] = Value::Integer(number);
     Settings::deserialize(table.clone())
         .map(drop)
         .map_err(|error| invalid(error.to_string()))

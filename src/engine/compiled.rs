@@ -32,7 +32,7 @@ pub struct CompileOptions<'a> {
     /// Arithmetic.
     pub precision: Precision,
     /// Threads of the CPU, or the runtime's own choice.
-    pub threads: Option<u32>,
+    pub threads: Option<u16>,
     /// Names of the inputs that the caller will set where they exist.
     pub inputs: &'a [&'a str],
 }

@@ -1,1 +1,72 @@
-//! The binary.
+//! The binary as people and programs run it: what it draws and says, and how it ends.
+
+mod draws;
+mod foreign;
+mod info;
+mod interrupt;
+mod models;
+mod refuses;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{
+    Outcome, Picture, decode_png, names_in, outcome, pixart_at_home, small_model,
+};
+
+/// An empty working folder.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        names_in(self.0.path())
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
+    }
+
+    fn picture(&self, name: &str) -> Picture {
+        decode_png(&self.read(name))
+    }
+
+    /// A subcommand, run from here, with the embedded model at hand.
+    fn pixart(&self, words: &[&str]) -> Command {
+        let mut command = pixart_at_home();
+        command.current_dir(self.0.path()).args(words);
+        command
+    }
+
+    /// `pixart generate` with the embedded model.
+    fn draw(&self, words: &[&str]) -> Outcome {
+        outcome(self.pixart(&["generate"]).args(words))
+    }
+
+    /// `pixart generate` with a model of a few kilobytes, at a size that takes no time.
+    fn draw_small(&self, words: &[&str]) -> Outcome {
+        outcome(
+            self.pixart(&["generate", "--no-resolution-binning", "--model"])
+                .arg(small_model())
+                .args(words),
+        )
+    }
+}
+
+/// What `--json` printed.
+#[track_caller]
+fn json(outcome: &Outcome) -> Value {
+    assert_eq!(outcome.stderr, "", "programs read standard output alone");
+    serde_json::from_str(&outcome.stdout).unwrap()
+}

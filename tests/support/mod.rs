@@ -206,6 +206,47 @@ pub(crate) fn pixart() -> Command {
     command
 }
 
+/// The binary with the embedded model already converted.
+pub(crate) fn pixart_at_home() -> Command {
+    let mut command = pixart();
+    command.env("PIXART__MODEL__CACHE", home());
+    command
+}
+
+/// A small converted model that draws at once, for runs of the binary that are about something else.
+pub(crate) fn small_model() -> &'static Path {
+    static MODEL: LazyLock<PathBuf> = LazyLock::new(|| {
+        let output = home().join("tiny-alpha");
+        let source = checkpoint("tests/golden/checkpoints/tiny-alpha");
+        convert_to(source.path(), &output, WeightsFormat::F32);
+        output
+    });
+    &MODEL
+}
+
+/// A folder that the runs of one test binary share, below the build's own. Those of earlier builds are removed.
+fn home() -> &'static Path {
+    static HOME: LazyLock<PathBuf> = LazyLock::new(|| {
+        let built = fs::metadata(env!("CARGO_BIN_EXE_pixart"))
+            .and_then(|metadata| metadata.modified())
+            .unwrap()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        let name = format!("home-{}", built.as_nanos());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        for old in names_in(folder) {
+            if old.starts_with("home-") && old != name {
+                let _ = fs::remove_dir_all(folder.join(old));
+            }
+        }
+        let home = folder.join(name);
+        // Converts the embedded model where no run before this one has.
+        outcome(pixart().env("PIXART__MODEL__CACHE", &home).arg("info")).done();
+        home
+    });
+    &HOME
+}
+
 /// How a run of the binary ended.
 pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
