@@ -8,5 +8,6 @@
 mod cli;
 mod convert;
 mod golden;
+mod parsers;
 mod support;
 mod tidy;

@@ -1,1 +1,4 @@
-//! Parsers of files that strangers write.
+//! Property tests of the parsers of files that strangers write, and of the writer of the files that the runtime reads.
+
+mod hostile;
+mod ir;

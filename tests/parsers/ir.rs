@@ -1,0 +1,140 @@
+//! The IR writer: whatever graph is drawn and whatever its parts are called, the runtime reads the same ports back.
+
+use std::path::Path;
+
+use pixart::convert::ir::{BinWriter, ElementType, Graph, Value};
+use pixart::engine::Port;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use crate::support::runtime;
+
+const INPUTS: [&str; 4] = ["input_ids", "a", "latents", "é"];
+const OUTPUTS: [&str; 4] = ["sample", "noise_pred", "b", "ü"];
+
+/// An input of a random graph and what becomes of it.
+#[derive(Debug, Clone)]
+struct Line {
+    element: ElementType,
+    dims: Vec<i64>,
+    steps: Vec<u8>,
+}
+
+fn line() -> impl Strategy<Value = Line> {
+    (
+        prop_oneof![
+            Just(ElementType::F32),
+            Just(ElementType::F16),
+            Just(ElementType::I64),
+            Just(ElementType::I32)
+        ],
+        proptest::collection::vec(prop_oneof![Just(-1_i64), 1_i64..9], 1..5),
+        proptest::collection::vec(0_u8..5, 0..6),
+    )
+        .prop_map(|(element, dims, steps)| Line {
+            element,
+            dims,
+            steps,
+        })
+}
+
+/// Appends a step that keeps the shape.
+fn step(graph: &mut Graph, value: Value, kind: u8) -> Value {
+    match kind {
+        0 => graph.add(value, value),
+        1 => graph.maximum(value, value),
+        2 => graph.subtract(value, value),
+        3 => {
+            let shape = graph.shape_of(value);
+            graph.reshape_to(value, shape)
+        }
+        _ => graph.multiply(value, value),
+    }
+}
+
+fn write(folder: &Path, name: &str, scope: &str, lines: &[Line]) -> std::path::PathBuf {
+    let xml = folder.join("graph.xml");
+    let bin = xml.with_extension("bin");
+    let _ = std::fs::remove_file(&bin);
+    let mut graph = Graph::new(name, BinWriter::create(&bin).unwrap());
+    for (line, (input, output)) in lines.iter().zip(INPUTS.into_iter().zip(OUTPUTS)) {
+        let mut value = graph.parameter(input, line.element, &line.dims);
+        for &kind in &line.steps {
+            value = graph
+                .scoped(scope, |graph| {
+                    Ok::<_, std::io::Error>(step(graph, value, kind))
+                })
+                .unwrap();
+        }
+        if line.steps.is_empty() {
+            value = step(&mut graph, value, 0);
+        }
+        graph.result(output, value);
+    }
+    let (text, writer) = graph.finish();
+    writer.finish().unwrap();
+    check_escaped(&text);
+    std::fs::write(&xml, text).unwrap();
+    xml
+}
+
+/// Holds that text is tags and white space, and that no attribute has a character that ends it or the tag.
+fn check_escaped(xml: &str) {
+    for tag in xml.split('<').skip(1) {
+        let (tag, between) = tag.split_once('>').expect("every tag ends");
+        // Dimensions are the only text outside of tags.
+        assert!(
+            between
+                .chars()
+                .all(|c| c.is_whitespace() || c.is_ascii_digit() || c == '-'),
+            "{between}"
+        );
+        let quotes = tag.matches('"').count();
+        assert!(quotes.is_multiple_of(2), "{tag}");
+        for value in tag.split('"').skip(1).step_by(2) {
+            assert!(!value.chars().any(char::is_control), "{value:?}");
+            for entity in value.split('&').skip(1) {
+                let known = ["amp;", "lt;", "gt;", "quot;"];
+                assert!(
+                    known.iter().any(|known| entity.starts_with(known)),
+                    "{value}"
+                );
+            }
+        }
+    }
+}
+
+fn port(element: ElementType, dims: &[i64]) -> Port {
+    Port {
+        element: element.name().to_owned(),
+        dims: dims.iter().map(|&dim| usize::try_from(dim).ok()).collect(),
+    }
+}
+
+#[test]
+fn the_runtime_reads_the_ports_of_any_graph_back_whatever_its_parts_are_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = std::cell::RefCell::new(runtime());
+    let strategy = (
+        proptest::collection::vec(line(), 1..5),
+        any::<String>(),
+        "[<>&\"'/ \\t\\n\\x00-\\x1fa-zé🌵]{0,20}",
+    );
+    TestRunner::new(ProptestConfig::with_cases(64))
+        .run(&strategy, |(lines, name, scope)| {
+            let xml = write(folder.path(), &name, &scope, &lines);
+            let (inputs, outputs) = runtime.borrow_mut().inspect(&xml).unwrap();
+            prop_assert_eq!(inputs.len(), lines.len());
+            prop_assert_eq!(outputs.len(), lines.len());
+            for (index, line) in lines.iter().enumerate() {
+                let expected = port(line.element, &line.dims);
+                prop_assert_eq!(
+                    &inputs[index],
+                    &(INPUTS[index].to_owned(), expected.clone())
+                );
+                prop_assert_eq!(&outputs[index], &(OUTPUTS[index].to_owned(), expected));
+            }
+            Ok(())
+        })
+        .unwrap();
+}
