@@ -11,6 +11,7 @@ mod error;
 mod graph;
 pub mod ir;
 mod progress;
+mod quantise;
 mod source;
 mod staging;
 mod upsample;

@@ -19,6 +19,7 @@ use half::{bf16, f16};
 use super::ConvertError;
 use super::ir::{BLOCK_BYTES, BinWriter, ElementType, Graph, Value};
 use super::progress::Progress;
+use super::quantise::{quantise_int4, quantise_int8};
 use super::source::{SourceTensor, SourceType, WeightsSource};
 use super::upsample::{FOLDED_TAPS, fold_upsampling};
 use crate::model::WeightsFormat;
@@ -296,6 +297,12 @@ impl<'a> Weights<'a> {
             self.blocks(tensor, rows_at_once * columns, |raw, start| {
                 let mut values = Vec::new();
                 widen(tensor, raw, start, &mut values)?;
+                // On the device, levels times scale pass through f16.
+                let beyond = |value: &f32| value.abs() > f16::MAX.to_f32();
+                if let Some(index) = values.iter().position(beyond) {
+                    let format = self.format.name();
+                    return Err(tensor.not_finite(format, values[index], start + index));
+                }
                 values.chunks_exact(columns).try_for_each(&mut quantise)
             })?;
         }
@@ -435,101 +442,4 @@ fn check_f16(tensor: &SourceTensor<'_>, raw: &[u8], start: usize) -> Result<(), 
         .find(|(_, bits)| bits & EXPONENT == EXPONENT)
         .expect("the maximum found one");
     Err(tensor.not_finite("no format", f16::from_bits(bits).to_f32(), start + index))
-}
-
-/// One row → i8 levels and their scale, rounded to f16 before the levels are taken from it.
-fn quantise_int8(row: &[f32]) -> (f16, Vec<i8>) {
-    let largest = row
-        .iter()
-        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    let scale = representable(largest / 127.0);
-    #[expect(clippy::cast_possible_truncation, reason = "clamped to -127..=127")]
-    let levels = row
-        .iter()
-        .map(|value| {
-            (value / scale.to_f32())
-                .round_ties_even()
-                .clamp(-127.0, 127.0) as i8
-        })
-        .collect();
-    (scale, levels)
-}
-
-/// One group → i4 levels, appended to `packed` two to a byte, and their scale.
-///
-/// The value of largest magnitude becomes exactly -8, the end of the range that has one level more, so the scale takes
-/// the opposite of its sign.
-fn quantise_int4(group: &[f32], packed: &mut Vec<u8>) -> f16 {
-    let extreme = group.iter().fold(0.0_f32, |extreme, &value| {
-        if value.abs() > extreme.abs() {
-            value
-        } else {
-            extreme
-        }
-    });
-    let scale = representable(extreme / -8.0);
-    let level = |value: f32| {
-        #[expect(clippy::cast_possible_truncation, reason = "clamped to -8..=7")]
-        let level = (value / scale.to_f32()).round_ties_even().clamp(-8.0, 7.0) as i8;
-        level.cast_unsigned() & 0x0f
-    };
-    packed.extend(
-        group
-            .chunks_exact(2)
-            .map(|pair| level(pair[0]) | level(pair[1]) << 4),
-    );
-    scale
-}
-
-/// A scale as f16 that is never 0, infinite or subnormal: rows of zeros and of huge values still divide.
-fn representable(scale: f32) -> f16 {
-    let magnitude = scale
-        .abs()
-        .clamp(f16::MIN_POSITIVE.to_f32(), f16::MAX.to_f32());
-    f16::from_f32(magnitude.copysign(scale))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn unpack(packed: &[u8]) -> Vec<f32> {
-        packed
-            .iter()
-            .flat_map(|byte| [byte << 4, byte & 0xf0])
-            .map(|nibble| f32::from(nibble.cast_signed() >> 4))
-            .collect()
-    }
-
-    proptest! {
-        #[test]
-        fn int8_is_off_by_at_most_half_a_level(row in proptest::collection::vec(-10.0_f32..10.0, 1..300)) {
-            let (scale, levels) = quantise_int8(&row);
-            for (value, level) in row.iter().zip(levels) {
-                let error = (value - f32::from(level) * scale.to_f32()).abs();
-                // The scale's own rounding to f16 adds at most 127 levels × 2^-11.
-                prop_assert!(error <= scale.to_f32() * 0.5625, "{value} became level {level} of {scale}");
-            }
-        }
-
-        #[test]
-        fn int4_is_off_by_at_most_one_level(group in proptest::collection::vec(-10.0_f32..10.0, 64)) {
-            let mut packed = Vec::new();
-            let scale = quantise_int4(&group, &mut packed);
-            for (value, level) in group.iter().zip(unpack(&packed)) {
-                let error = (value - level * scale.to_f32()).abs();
-                prop_assert!(error <= scale.to_f32().abs() * 1.01, "{value} became level {level} of {scale}");
-            }
-        }
-    }
-
-    #[test]
-    fn rows_of_zeros_stay_zeros() {
-        let (_, levels) = quantise_int8(&[0.0; 8]);
-        assert_eq!(levels, [0; 8]);
-        let mut packed = Vec::new();
-        quantise_int4(&[0.0; 64], &mut packed);
-        assert_eq!(packed, [0; 32]);
-    }
 }
