@@ -115,7 +115,11 @@ fn convert_sketchbook(output: &Path, format: WeightsFormat) -> u64 {
     let files = &model.manifest().files;
     files
         .iter()
-        .filter(|(name, _)| name.ends_with(".bin"))
+        .filter(|(name, _)| {
+            Path::new(name)
+                .extension()
+                .is_some_and(|ending| ending == "bin")
+        })
         .map(|(_, file)| file.bytes)
         .sum()
 }

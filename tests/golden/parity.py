@@ -3,18 +3,20 @@
 
     python tests/golden/parity.py --pixart target/release/pixart --work DIR
 
-Four checks, one table, exit status 1 when a bound is broken:
+Five checks, one table, exit status 1 when a bound is broken:
 
 pictures  each case drawn by diffusers, and by `pixart convert` and `pixart generate` in f32
 ir        the IR that `pixart convert` wrote, run by Python's OpenVINO inside diffusers' pipeline
 traced    a folder that Python traced the notebook's way, run by `pixart generate`
 vae       a decoder of the published shape at 1024x1024: converted by `pixart` against traced by Python, in time
+convert   a checkpoint of the published shapes, f16 to f16, against copying its files: time and peak memory
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -33,6 +35,7 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
+import published
 from cases import CASES, ROOT, SKETCHBOOK, Case, assemble_checkpoint, draw, hush, load_pipeline
 from checkpoints import draw_parameters
 from notebook import FAITHFUL, trace_pipeline, trace_vae, with_compiled_parts
@@ -43,7 +46,11 @@ LARGEST_DIFFERENCE = 2
 
 TRACED_CASES = ("sketchbook-lcm-cactus", "sketchbook-teacher-dpm")  # both 128x128, one without guidance and one with
 
-PUBLISHED_VAE = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "norm_num_groups": 32}
+PUBLISHED_TEXT_LAYERS = 6  # of 24: enough to be gigabytes, and few enough for torch to make on a small machine
+CONVERT_PAIRS = 3
+LARGEST_CONVERT_RATIO = 2.0  # median over the pairs of (convert seconds / copy seconds)
+LARGEST_TENSOR = 32128 * 4096 * 2  # the embeddings of T5-XXL
+LARGEST_MEMORY = (1 << 30) + 3 * LARGEST_TENSOR
 VAE_PAIRS = 3
 LEAST_VAE_RATIO = 1.25  # median over the pairs of (traced seconds / converted seconds)
 LARGEST_VAE_ERROR = 0.05  # relative RMS between the two, both in bf16: a quick decoder must also be the same one
@@ -101,7 +108,7 @@ class Pixart:
 
 
 class Bench:
-    """The four checks over one work folder. What several checks need is made once."""
+    """The five checks over one work folder. What several checks need is made once."""
 
     def __init__(self, pixart: Pixart) -> None:
         self.pixart = pixart
@@ -142,6 +149,40 @@ class Bench:
         listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
         yield Outcome("vae", "1024x1024 speed", f"{listed}; median {median:.2f}", median >= LEAST_VAE_RATIO)
         yield Outcome("vae", "1024x1024 error", f"{error:.4f} relative RMS", error <= LARGEST_VAE_ERROR)
+
+    def convert(self) -> Iterator[Outcome]:
+        """Conversion and copy of the same files, turn by turn."""
+        try:
+            source = self.pixart.work / "checkpoints" / "published"
+            published.make_published(source, ROOT / SKETCHBOOK, PUBLISHED_TEXT_LAYERS)
+            pairs = [self._convert_and_copy(source) for _ in range(CONVERT_PAIRS)]
+        except Exception as failure:  # one failed check must not hide the others
+            yield Outcome("convert", "published shapes", f"{type(failure).__name__}: {failure}", passed=False)
+            return
+        for converting, copying in pairs:
+            print(f"convert: {converting:.2f} s, cp {copying:.2f} s, ratio {converting / copying:.3f}", flush=True)
+        median = statistics.median(converting / copying for converting, copying in pairs)
+        listed = ", ".join(f"{converting / copying:.2f}" for converting, copying in pairs)
+        yield Outcome("convert", "time against cp", f"{listed}; median {median:.2f}", median <= LARGEST_CONVERT_RATIO)
+        # The largest child so far in kilobytes: `cp` and every other conversion need less.
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        listed = f"{peak / 1e6:.0f} MB of {LARGEST_MEMORY / 1e6:.0f} MB"
+        yield Outcome("convert", "peak memory", listed, peak <= LARGEST_MEMORY)
+
+    def _convert_and_copy(self, source: Path) -> tuple[float, float]:
+        """Seconds of a conversion and of a copy, each to a folder that is not there yet and on a disk at rest."""
+        os.sync()
+        start = time.perf_counter()
+        converted = self.pixart.convert(source, "f16")
+        converting = time.perf_counter() - start
+        shutil.rmtree(converted)
+        copy = self.pixart.work / "copied"
+        os.sync()
+        start = time.perf_counter()
+        subprocess.run(["cp", "-r", source, copy], check=True)
+        copying = time.perf_counter() - start
+        shutil.rmtree(copy)
+        return converting, copying
 
     # --- drawing
 
@@ -196,13 +237,7 @@ class Bench:
         checkpoint = self.pixart.work / "checkpoints" / "published-vae"
         shutil.rmtree(checkpoint, ignore_errors=True)
         shutil.copytree(ROOT / SKETCHBOOK, checkpoint, ignore=shutil.ignore_patterns("vae"))
-        blocks = len(PUBLISHED_VAE["block_out_channels"])
-        vae = AutoencoderKL(
-            **PUBLISHED_VAE,
-            down_block_types=("DownEncoderBlock2D",) * blocks,
-            up_block_types=("UpDecoderBlock2D",) * blocks,
-            latent_channels=4,
-        )
+        vae = AutoencoderKL(**published.VAE)
         draw_parameters(torch.Generator("cpu").manual_seed(0), vae)
         vae = vae.half()
         vae.save_pretrained(checkpoint / "vae")
@@ -239,7 +274,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pixart", type=Path, required=True, metavar="PATH", help="the pixart binary")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where to make everything")
-    checks = ("pictures", "ir", "traced", "vae")
+    checks = ("pictures", "ir", "traced", "vae", "convert")
     parser.add_argument(
         "--only", action="append", choices=checks, metavar="CHECK", help=f"one of {', '.join(checks)}; repeatable"
     )

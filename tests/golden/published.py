@@ -53,5 +53,4 @@ def make_published(directory: Path, template: Path, text_layers: int) -> None:
 
 
 def _save(network: nn.Module, directory: Path) -> None:
-    # No memory for torch's own default of f32 with every shard held twice: halves, shard by shard.
     network.half().save_pretrained(directory, max_shard_size="2GB")
