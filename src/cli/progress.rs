@@ -1,6 +1,5 @@
 //! Progress bars on standard error, and Ctrl-C as a wish to stop.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -34,55 +33,42 @@ impl Interrupt {
     }
 }
 
-/// A conversion's progress: one bar a component.
+/// A conversion's progress: one bar over all components, which are made side by side.
 pub(super) struct ConvertProgress {
     interrupt: Interrupt,
-    quiet: bool,
-    bar: RefCell<ProgressBar>,
+    bar: ProgressBar,
 }
 
 impl ConvertProgress {
     pub(super) fn new(interrupt: Interrupt, quiet: bool) -> Self {
-        Self {
-            interrupt,
-            quiet,
-            bar: RefCell::new(ProgressBar::hidden()),
-        }
+        let bar = if quiet {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(0)
+        };
+        bar.set_style(style(
+            "converting {bar:32} {bytes:>11} of {total_bytes:11} {bytes_per_sec:>12} {eta:>4} left",
+        ));
+        Self { interrupt, bar }
     }
 
-    fn replace(&self, bar: ProgressBar) {
-        self.bar.replace(bar).finish();
-    }
-
-    /// Leaves the last bar full.
+    /// Takes the bar away.
     pub(super) fn finish(&self) {
-        self.replace(ProgressBar::hidden());
+        self.bar.finish_and_clear();
     }
 }
 
 impl Progress for ConvertProgress {
-    fn begin(&self, component: &str, bytes: u64) {
-        if self.quiet {
-            return;
-        }
-        let bar = ProgressBar::new(bytes).with_message(component.to_owned());
-        bar.set_style(style(
-            "{msg:14} {bar:32} {bytes:>11} of {total_bytes:11} {bytes_per_sec:>12} {eta:>4}",
-        ));
-        self.replace(bar);
+    fn begin(&self, _component: &str, bytes: u64) {
+        self.bar.inc_length(bytes);
     }
 
     fn advance(&self, bytes: u64) {
-        self.bar.borrow().inc(bytes);
+        self.bar.inc(bytes);
     }
 
     fn unchanged(&self, component: &str) {
-        if self.quiet {
-            return;
-        }
-        let bar = ProgressBar::new(1).with_message(component.to_owned());
-        bar.set_style(style("{msg:14} unchanged"));
-        self.replace(bar);
+        self.bar.println(format!("{component} is unchanged"));
     }
 
     fn cancelled(&self) -> bool {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::ConvertError;
-use super::component::{Component, Opened};
+use super::component::{Component, ComponentWeights, Opened, Part};
 use super::staging::Staging;
 use crate::model::{
     ConfigError, Defaults, ModelDirectory, ModelIndex, SchedulerConfig, SentencePieceModel,
@@ -27,7 +27,7 @@ pub(super) struct Checkpoint {
 
 impl Checkpoint {
     /// Opens the directory: small files are read whole, of the weights the headers.
-    pub(super) fn open(directory: &Path) -> Result<Self, ConvertError> {
+    pub(super) fn open(directory: &Path, weights: ComponentWeights) -> Result<Self, ConvertError> {
         let index = directory.join("model_index.json");
         let index =
             ModelIndex::from_json(&read_source_text(&index)?).map_err(config_error(&index))?;
@@ -39,9 +39,9 @@ impl Checkpoint {
             detail: source.to_string(),
         })?;
 
-        let text_encoder = Component::text_encoder().open(directory)?;
-        let transformer = Component::transformer().open(directory)?;
-        let vae_decoder = Component::vae_decoder().open(directory)?;
+        let text_encoder = Component::text_encoder().open(directory, weights.text_encoder)?;
+        let transformer = Component::transformer().open(directory, weights.transformer)?;
+        let vae_decoder = Component::vae_decoder().open(directory, weights.vae_decoder)?;
         check_together(
             directory,
             [text_encoder.spec.d_model, vae_decoder.spec.latent_channels],
@@ -63,6 +63,11 @@ impl Checkpoint {
             transformer,
             vae_decoder,
         })
+    }
+
+    /// What is converted.
+    pub(super) fn parts(&self) -> [&dyn Part; 3] {
+        [&self.text_encoder, &self.transformer, &self.vae_decoder]
     }
 
     /// Copies what is not converted.

@@ -1,14 +1,16 @@
 //! One component's way: configuration and weights in, IR out, ports checked.
 
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
 use sha2::{Digest, Sha256};
 
 use super::ConvertError;
 use super::checkpoint::read_source_text;
 use super::graph;
-use super::ir::{BinWriter, Graph};
-use super::progress::Progress;
+use super::ir::{BinSummary, BinWriter, Graph};
+use super::progress::{Progress, Together};
 use super::source::WeightsSource;
 use super::staging::Staging;
 use super::weights::Weights;
@@ -65,6 +67,7 @@ pub(super) struct Opened<Spec> {
     component: Component<Spec>,
     config: String,
     weights: WeightsSource,
+    format: WeightsFormat,
 }
 
 impl Component<TextEncoderSpec> {
@@ -125,7 +128,11 @@ impl Component<VaeSpec> {
 
 impl<Spec> Component<Spec> {
     /// Reads the configuration and the headers of the weights below `directory`.
-    pub(super) fn open(self, directory: &Path) -> Result<Opened<Spec>, ConvertError> {
+    pub(super) fn open(
+        self,
+        directory: &Path,
+        format: WeightsFormat,
+    ) -> Result<Opened<Spec>, ConvertError> {
         let folder = directory.join(self.folder);
         let path = folder.join("config.json");
         let config = read_source_text(&path)?;
@@ -136,113 +143,170 @@ impl<Spec> Component<Spec> {
             component: self,
             config,
             weights,
+            format,
         })
     }
 }
 
-/// A conversion under way.
-pub(super) struct Conversion<'a> {
-    pub(super) staging: &'a mut Staging,
-    pub(super) runtime: &'a mut Runtime,
-    pub(super) progress: &'a dyn Progress,
+/// A component's IR as it was written, but for the `.xml`.
+pub(super) struct Made {
+    xml: String,
+    bin: BinSummary,
 }
 
-impl Conversion<'_> {
-    /// Makes a component's IR, or takes it over from the earlier model.
-    pub(super) fn run<Spec: Clone>(
-        &mut self,
-        opened: &Opened<Spec>,
-        format: WeightsFormat,
-    ) -> Result<ComponentEntry<Spec>, ConvertError> {
-        let Opened {
-            spec,
-            component,
-            config,
-            weights: source,
-        } = opened;
-        let fingerprint = fingerprint(config, format, source);
-        let bin = bin_name(component.xml);
-        if self
-            .staging
-            .take_over(&fingerprint, &[component.xml, &bin])?
-        {
-            self.progress.unchanged(component.folder);
-        } else {
-            self.progress
-                .begin(component.folder, source.total_bytes(component.ignored));
-            self.write(
-                component,
-                &Weights::new(source, format, self.progress),
-                spec,
-            )?;
-            source.check_all_used(component.ignored)?;
+/// An opened component, whatever its specification.
+pub(super) trait Part: Sync {
+    /// What it is called, for progress.
+    fn name(&self) -> &'static str;
+
+    /// Length of the weights that will be read.
+    fn bytes(&self) -> u64;
+
+    /// Takes it over from the earlier model in the output's place, if it would come out the same.
+    fn take_over(&self, staging: &mut Staging) -> Result<bool, ConvertError>;
+
+    /// Writes the `.bin` to `folder` and draws the graph over it.
+    fn make(&self, folder: &Path, progress: &dyn Progress) -> Result<Made, ConvertError>;
+
+    /// Notes what was made, and adds the `.xml`.
+    fn record(&self, made: &Made, staging: &mut Staging) -> Result<(), ConvertError>;
+
+    /// Loads the IR once and holds that its ports are those that it should have.
+    fn check_ports(&self, staging: &Staging, runtime: &mut Runtime) -> Result<(), ConvertError>;
+}
+
+impl<Spec: Clone> Opened<Spec> {
+    /// Its entry in the manifest.
+    pub(super) fn entry(&self) -> ComponentEntry<Spec> {
+        ComponentEntry {
+            spec: self.spec.clone(),
+            weights: self.format,
+            fingerprint: self.fingerprint(),
         }
-        self.check_ports(component, spec)?;
-        Ok(ComponentEntry {
-            spec: spec.clone(),
-            weights: format,
-            fingerprint,
-        })
+    }
+}
+
+impl<Spec> Opened<Spec> {
+    /// Digest of everything that decides the component's files.
+    fn fingerprint(&self) -> String {
+        let mut digest = Sha256::new();
+        digest.update(env!("CARGO_PKG_VERSION"));
+        digest.update(REVISION.to_le_bytes());
+        digest.update(self.format.name());
+        digest.update(&self.config);
+        digest.update(self.weights.fingerprint());
+        hex(&digest.finalize())
     }
 
-    fn write<Spec>(
-        &mut self,
-        component: &Component<Spec>,
-        weights: &Weights<'_>,
-        spec: &Spec,
-    ) -> Result<(), ConvertError> {
-        let bin = bin_name(component.xml);
-        let path = self.staging.path(&bin);
+    /// `transformer.xml` → `transformer.bin`.
+    fn bin_name(&self) -> String {
+        self.component.xml.replace(".xml", ".bin")
+    }
+}
+
+impl<Spec: Sync> Part for Opened<Spec> {
+    fn name(&self) -> &'static str {
+        self.component.folder
+    }
+
+    fn bytes(&self) -> u64 {
+        self.weights.total_bytes(self.component.ignored)
+    }
+
+    fn take_over(&self, staging: &mut Staging) -> Result<bool, ConvertError> {
+        let names = [self.component.xml, &self.bin_name()];
+        staging.take_over(&self.fingerprint(), &names)
+    }
+
+    fn make(&self, folder: &Path, progress: &dyn Progress) -> Result<Made, ConvertError> {
+        let component = &self.component;
+        let path = folder.join(self.bin_name());
         let in_file = |error: std::io::Error| ConvertError::from(error).in_file(&path);
         let writer = BinWriter::create(&path).map_err(in_file)?;
         let mut graph = Graph::new(component.folder, writer);
-        (component.build)(&mut graph, weights, spec).map_err(|error| error.in_file(&path))?;
+        let weights = Weights::new(&self.weights, self.format, progress);
+        (component.build)(&mut graph, &weights, &self.spec)
+            .map_err(|error| error.in_file(&path))?;
+        self.weights.check_all_used(component.ignored)?;
         let (xml, writer) = graph.finish();
-        let summary = writer.finish().map_err(in_file)?;
-        self.staging.record(&bin, &summary);
-        self.staging.write(component.xml, xml.as_bytes())
+        let bin = writer.finish().map_err(in_file)?;
+        Ok(Made { xml, bin })
     }
 
-    fn check_ports<Spec>(
-        &mut self,
-        component: &Component<Spec>,
-        spec: &Spec,
-    ) -> Result<(), ConvertError> {
-        let failed = |detail: String| ConvertError::Check {
-            file: component.xml.to_owned(),
-            detail,
-        };
-        let (inputs, outputs) = self.runtime.inspect(&self.staging.path(component.xml))?;
+    fn record(&self, made: &Made, staging: &mut Staging) -> Result<(), ConvertError> {
+        staging.record(&self.bin_name(), &made.bin);
+        staging.write(self.component.xml, made.xml.as_bytes())
+    }
+
+    fn check_ports(&self, staging: &Staging, runtime: &mut Runtime) -> Result<(), ConvertError> {
+        let xml = self.component.xml;
+        let (inputs, outputs) = runtime.inspect(&staging.path(xml))?;
         let mut found: Vec<&str> = inputs
             .iter()
             .chain(&outputs)
             .map(|(name, _)| name.as_str())
             .collect();
-        let mut expected = (component.ports)(spec);
+        let mut expected = (self.component.ports)(&self.spec);
         found.sort_unstable();
         expected.sort_unstable();
         if found == expected {
-            Ok(())
-        } else {
-            Err(failed(format!(
-                "its ports are {found:?} and should be {expected:?}"
-            )))
+            return Ok(());
         }
+        Err(ConvertError::Check {
+            file: xml.to_owned(),
+            detail: format!("its ports are {found:?} and should be {expected:?}"),
+        })
     }
 }
 
-/// `transformer.xml` → `transformer.bin`.
-fn bin_name(xml: &str) -> String {
-    xml.replace(".xml", ".bin")
+/// Makes every part that cannot be taken over, each on a thread of its own: the digest of a file takes longer than its
+/// copy, and the digests of two files are taken at the same time.
+pub(super) fn make_all(
+    parts: &[&dyn Part],
+    staging: &mut Staging,
+    progress: &dyn Progress,
+) -> Result<(), ConvertError> {
+    let mut changed = Vec::new();
+    for &part in parts {
+        if part.take_over(staging)? {
+            progress.unchanged(part.name());
+        } else {
+            progress.begin(part.name(), part.bytes());
+            changed.push(part);
+        }
+    }
+    let folder = staging.path("");
+    let together = Together::new(progress);
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let makers: Vec<_> = changed
+            .iter()
+            .map(|part| scope.spawn(|| together.watch(part.make(&folder, &together))))
+            .collect();
+        makers
+            .into_iter()
+            .map(|maker| maker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
+    });
+    let made = all_or_first_failure(outcomes)?;
+    for (part, made) in changed.iter().zip(&made) {
+        part.record(made, staging)?;
+    }
+    Ok(())
 }
 
-/// Digest of everything that decides a component's files.
-fn fingerprint(config: &str, format: WeightsFormat, source: &WeightsSource) -> String {
-    let mut digest = Sha256::new();
-    digest.update(env!("CARGO_PKG_VERSION"));
-    digest.update(REVISION.to_le_bytes());
-    digest.update(format.name());
-    digest.update(config);
-    digest.update(source.fingerprint());
-    hex(&digest.finalize())
+/// A part that fails stops the others, which then were cancelled: the failure is the one to tell.
+fn all_or_first_failure(
+    outcomes: Vec<Result<Made, ConvertError>>,
+) -> Result<Vec<Made>, ConvertError> {
+    let (made, failures): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    let mut failures: Vec<ConvertError> = failures.into_iter().filter_map(Result::err).collect();
+    let told = failures
+        .iter()
+        .position(|failure| !matches!(failure, ConvertError::Cancelled))
+        .unwrap_or(0);
+    if failures.is_empty() {
+        Ok(made.into_iter().flatten().collect())
+    } else {
+        Err(failures.swap_remove(told))
+    }
 }

@@ -27,7 +27,7 @@ pub use source::{WeightsSource, parse_header};
 use crate::engine::Runtime;
 use crate::model::{Manifest, ModelDirectory};
 use checkpoint::Checkpoint;
-use component::Conversion;
+use component::make_all;
 use staging::Staging;
 
 /// What to convert, where to, and how its weights are stored.
@@ -54,18 +54,13 @@ pub fn convert(
     runtime: &mut Runtime,
     progress: &dyn Progress,
 ) -> Result<ModelDirectory, ConvertError> {
-    let checkpoint = Checkpoint::open(&options.source)?;
+    let checkpoint = Checkpoint::open(&options.source, options.weights)?;
     let mut staging = Staging::begin(&options.output)?;
     checkpoint.copy_small_files(&mut staging)?;
-
-    let mut conversion = Conversion {
-        staging: &mut staging,
-        runtime,
-        progress,
-    };
-    let text_encoder = conversion.run(&checkpoint.text_encoder, options.weights.text_encoder)?;
-    let transformer = conversion.run(&checkpoint.transformer, options.weights.transformer)?;
-    let vae_decoder = conversion.run(&checkpoint.vae_decoder, options.weights.vae_decoder)?;
+    make_all(&checkpoint.parts(), &mut staging, progress)?;
+    for part in checkpoint.parts() {
+        part.check_ports(&staging, runtime)?;
+    }
 
     let manifest = Manifest {
         format: Manifest::FORMAT,
@@ -77,9 +72,9 @@ pub fn convert(
         openvino: runtime.version().to_owned(),
         pipeline: checkpoint.index.class,
         defaults: checkpoint.defaults,
-        text_encoder,
-        transformer,
-        vae_decoder,
+        text_encoder: checkpoint.text_encoder.entry(),
+        transformer: checkpoint.transformer.entry(),
+        vae_decoder: checkpoint.vae_decoder.entry(),
         files: staging.files().clone(),
     };
     staging.publish(&manifest)

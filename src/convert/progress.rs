@@ -1,13 +1,56 @@
 //! How a conversion tells where it is and learns that it should stop.
 
-/// The caller's side of a running conversion.
-pub trait Progress {
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The caller's side of a running conversion. Components are made side by side, each on a thread of its own.
+pub trait Progress: Sync {
     /// A component begins; `bytes` of weights will be read.
     fn begin(&self, component: &str, bytes: u64);
-    /// `bytes` more were read.
+    /// `bytes` more were read, of whichever component.
     fn advance(&self, bytes: u64);
     /// The component stands as it was and is not made again.
     fn unchanged(&self, component: &str);
     /// Whether to stop.
     fn cancelled(&self) -> bool;
+}
+
+/// A progress that also stops when one of the components has failed.
+pub(super) struct Together<'a> {
+    progress: &'a dyn Progress,
+    failed: AtomicBool,
+}
+
+impl<'a> Together<'a> {
+    pub(super) fn new(progress: &'a dyn Progress) -> Self {
+        Self {
+            progress,
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Passes a component's outcome on, and stops the others if it has failed.
+    pub(super) fn watch<T, E>(&self, outcome: Result<T, E>) -> Result<T, E> {
+        if outcome.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        outcome
+    }
+}
+
+impl Progress for Together<'_> {
+    fn begin(&self, component: &str, bytes: u64) {
+        self.progress.begin(component, bytes);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.progress.advance(bytes);
+    }
+
+    fn unchanged(&self, component: &str) {
+        self.progress.unchanged(component);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) || self.progress.cancelled()
+    }
 }

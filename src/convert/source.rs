@@ -3,12 +3,12 @@
 //! A header is trusted only after the `safetensors` crate has checked that its tensors tile the file exactly. Data is
 //! read by position, never mapped, so that a checkpoint of any size takes one block of memory.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
@@ -25,7 +25,7 @@ pub struct WeightsSource {
     component: String,
     files: Vec<(PathBuf, File)>,
     tensors: BTreeMap<String, TensorInfo>,
-    used: RefCell<BTreeSet<String>>,
+    used: Mutex<BTreeSet<String>>,
     fingerprint: Sha256,
 }
 
@@ -73,7 +73,7 @@ impl WeightsSource {
             component,
             files: Vec::new(),
             tensors: BTreeMap::new(),
-            used: RefCell::default(),
+            used: Mutex::default(),
             fingerprint: Sha256::new(),
         };
         let single = directory.join(format!("{stem}.safetensors"));
@@ -259,7 +259,7 @@ impl WeightsSource {
                 });
             }
         };
-        self.used.borrow_mut().insert(name.to_owned());
+        self.used().insert(name.to_owned());
         let (path, file) = &self.files[info.file];
         Ok(SourceTensor {
             component: &self.component,
@@ -272,12 +272,17 @@ impl WeightsSource {
         })
     }
 
+    fn used(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        // A set of names is whole whatever happened to its last holder.
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Holds that every tensor was used but those whose names begin with one of `ignored`.
     ///
     /// # Errors
     /// When one was not: the architecture is another one.
     pub fn check_all_used(&self, ignored: &[&str]) -> Result<(), ConvertError> {
-        let used = self.used.borrow();
+        let used = self.used();
         let mut unknown = self
             .tensors
             .keys()

@@ -1,6 +1,7 @@
 //! What comes out of whole checkpoints: weights formats, names of old files, tokenizers, checksums, free dimensions.
 
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pixart::convert::{ComponentWeights, Progress};
 use pixart::model::{Manifest, ModelDirectory, WeightsFormat, file_sha256};
@@ -263,15 +264,15 @@ fn batch_height_width_and_length_are_free_in_every_network() {
 fn progress_counts_every_byte_that_is_read() {
     #[derive(Default)]
     struct Counter {
-        promised: std::cell::Cell<u64>,
-        read: std::cell::Cell<u64>,
+        promised: AtomicU64,
+        read: AtomicU64,
     }
     impl Progress for Counter {
         fn begin(&self, _component: &str, bytes: u64) {
-            self.promised.set(self.promised.get() + bytes);
+            self.promised.fetch_add(bytes, Ordering::Relaxed);
         }
         fn advance(&self, bytes: u64) {
-            self.read.set(self.read.get() + bytes);
+            self.read.fetch_add(bytes, Ordering::Relaxed);
         }
         fn unchanged(&self, _component: &str) {}
         fn cancelled(&self) -> bool {
@@ -281,7 +282,7 @@ fn progress_counts_every_byte_that_is_read() {
     let attempt = Attempt::new();
     let counter = Counter::default();
     attempt.watched(&counter).unwrap();
-    let (promised, read) = (counter.promised.get(), counter.read.get());
+    let (promised, read) = (counter.promised.into_inner(), counter.read.into_inner());
     assert!(
         read <= promised && read * 10 > promised * 9,
         "{read} of {promised} bytes were told"

@@ -1,10 +1,11 @@
 //! What happens to the output: refused where it is in the way, never half-made, taken over where nothing has changed.
 
-use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use pixart::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, convert};
@@ -16,24 +17,25 @@ use crate::support::{Silent, names_in, outcome, pixart, project, runtime};
 /// Notes which components were made and which taken over, and can stop after so many bytes.
 #[derive(Default)]
 struct Notes {
-    made: RefCell<Vec<String>>,
-    unchanged: RefCell<Vec<String>>,
-    bytes: Cell<u64>,
+    made: Mutex<Vec<String>>,
+    unchanged: Mutex<Vec<String>>,
+    bytes: AtomicU64,
     stop_after: Option<u64>,
 }
 
 impl Progress for Notes {
     fn begin(&self, component: &str, _bytes: u64) {
-        self.made.borrow_mut().push(component.to_owned());
+        self.made.lock().unwrap().push(component.to_owned());
     }
     fn advance(&self, bytes: u64) {
-        self.bytes.set(self.bytes.get() + bytes);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
     fn unchanged(&self, component: &str) {
-        self.unchanged.borrow_mut().push(component.to_owned());
+        self.unchanged.lock().unwrap().push(component.to_owned());
     }
     fn cancelled(&self) -> bool {
-        self.stop_after.is_some_and(|stop| self.bytes.get() >= stop)
+        self.stop_after
+            .is_some_and(|stop| self.bytes.load(Ordering::Relaxed) >= stop)
     }
 }
 
@@ -45,12 +47,12 @@ impl Attempt {
     fn makes(&self, made: &[&str]) -> Manifest {
         let notes = Notes::default();
         let model = self.watched(&notes).unwrap();
-        assert_eq!(*notes.made.borrow(), made);
+        assert_eq!(*notes.made.lock().unwrap(), made);
         let unchanged: Vec<&str> = ALL
             .into_iter()
             .filter(|name| !made.contains(name))
             .collect();
-        assert_eq!(*notes.unchanged.borrow(), unchanged);
+        assert_eq!(*notes.unchanged.lock().unwrap(), unchanged);
         assert_eq!(names_in(self.outputs.path()), ["model"]);
         ModelDirectory::open(model.path())
             .unwrap()
@@ -186,7 +188,7 @@ fn a_conversion_stopped_anywhere_leaves_nothing() {
     let attempt = Attempt::new();
     let whole = Notes::default();
     attempt.watched(&whole).unwrap();
-    let total = whole.bytes.get();
+    let total = whole.bytes.into_inner();
     fs::remove_dir_all(attempt.output()).unwrap();
     for stop_after in [0, 1, total / 3, total / 2, total - 1000] {
         let notes = Notes {
