@@ -21,7 +21,7 @@ use crate::model::{
 };
 
 /// Changes whenever the same source and options would give other files.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// How the weights of each component are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | f32 | f32 | f32 |
 //! | f16 | f16 | f16 |
-//! | int8 | i8, one f16 scale a row | f16 |
+//! | int8 | i8, one f32 scale a row | f16 |
 //! | int4 | i4, one f16 scale for each group of 64 inputs; i8 where 64 does not divide the inputs | f16 |
 //!
 //! Kernels that conversion computes (`upsample.rs`) are f32 in the first two rows: an f16 checkpoint stored as f16 is the
@@ -241,20 +241,17 @@ impl<'a> Weights<'a> {
         shape: [usize; 2],
     ) -> Result<Value, ConvertError> {
         let rows = shape[0] * tensors.len();
-        let mut scales: Vec<f16> = Vec::with_capacity(rows);
+        let mut scales: Vec<f32> = Vec::with_capacity(rows);
         let stored = graph.constant(ElementType::I8, &[rows, shape[1]], |bin| {
-            self.quantise_rows(tensors, shape[1], |row| {
+            self.quantise_rows(tensors, shape[1], |row, _| {
                 let (scale, levels) = quantise_int8(row);
                 scales.push(scale);
                 write(bin, cast_slice(&levels))
             })
         })?;
-        let scale = graph.constant(ElementType::F16, &[rows, 1], |bin| {
-            write(bin, cast_slice(&scales))
-        })?;
-        let levels = graph.convert(stored, ElementType::F16);
-        let weight = graph.multiply(levels, scale);
-        Ok(graph.convert(weight, ElementType::F32))
+        let scale = graph.floats(&[rows, 1], &scales)?;
+        let levels = graph.convert(stored, ElementType::F32);
+        Ok(graph.multiply(levels, scale))
     }
 
     fn int4_weight(
@@ -268,7 +265,12 @@ impl<'a> Weights<'a> {
         let mut scales: Vec<f16> = Vec::with_capacity(rows * groups);
         let mut packed = Vec::with_capacity(shape[1] / 2);
         let stored = graph.constant(ElementType::I4, &[rows, groups, INT4_GROUP], |bin| {
-            self.quantise_rows(tensors, shape[1], |row| {
+            self.quantise_rows(tensors, shape[1], |row, at| {
+                // On the device, levels times scale pass through f16.
+                let beyond = |value: &f32| value.abs() > f16::MAX.to_f32();
+                if let Some(index) = row.iter().position(beyond) {
+                    return Err(at.tensor.not_finite("int4", row[index], at.start + index));
+                }
                 packed.clear();
                 for group in row.chunks_exact(INT4_GROUP) {
                     scales.push(quantise_int4(group, &mut packed));
@@ -290,20 +292,18 @@ impl<'a> Weights<'a> {
         &self,
         tensors: &[SourceTensor<'_>],
         columns: usize,
-        mut quantise: impl FnMut(&[f32]) -> Result<(), ConvertError>,
+        mut quantise: impl FnMut(&[f32], RowAt<'_>) -> Result<(), ConvertError>,
     ) -> Result<(), ConvertError> {
         let rows_at_once = (BLOCK_ELEMENTS / columns).max(1);
         for tensor in tensors {
             self.blocks(tensor, rows_at_once * columns, |raw, start| {
                 let mut values = Vec::new();
                 widen(tensor, raw, start, &mut values)?;
-                // On the device, levels times scale pass through f16.
-                let beyond = |value: &f32| value.abs() > f16::MAX.to_f32();
-                if let Some(index) = values.iter().position(beyond) {
-                    let format = self.format.name();
-                    return Err(tensor.not_finite(format, values[index], start + index));
-                }
-                values.chunks_exact(columns).try_for_each(&mut quantise)
+                let mut starts = (start..).step_by(columns);
+                values.chunks_exact(columns).try_for_each(|row| {
+                    let start = starts.next().expect("an endless range");
+                    quantise(row, RowAt { tensor, start })
+                })
             })?;
         }
         Ok(())
@@ -374,6 +374,12 @@ impl<'a> Weights<'a> {
         }
         Ok(())
     }
+}
+
+/// Where a row lies: its tensor, and the index of its first value there.
+struct RowAt<'a> {
+    tensor: &'a SourceTensor<'a>,
+    start: usize,
 }
 
 fn write(bin: &mut BinWriter, bytes: &[u8]) -> Result<(), ConvertError> {

@@ -147,27 +147,24 @@ fn rms_norm(
 
 /// Relative position bias `[1, heads, L, L]`, a table lookup by `key - query` that every layer shares.
 ///
-/// The table holds the bias of each offset from `-max_distance` to `max_distance`; beyond, T5 uses the last bucket.
+/// The first table holds the bucket of each offset from `-max_distance` to `max_distance` (beyond, T5 uses the last one),
+/// the second the checkpoint's bias of each bucket and head.
 fn position_bias(
     graph: &mut Graph,
     weights: &Weights<'_>,
     spec: &TextEncoderSpec,
     ids: Value,
 ) -> Built<Value> {
-    let heads = spec.num_heads;
-    let by_bucket = weights.values(
-        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-        &[spec.relative_attention_num_buckets, heads],
-    )?;
     let reach = signed(spec.relative_attention_max_distance);
-    let by_offset: Vec<f32> = (-reach..=reach)
-        .flat_map(|offset| {
-            let bucket = relative_position_bucket(offset, spec);
-            &by_bucket[bucket * heads..(bucket + 1) * heads]
-        })
-        .copied()
+    let buckets: Vec<i64> = (-reach..=reach)
+        .map(|offset| signed(relative_position_bucket(offset, spec)))
         .collect();
-    let table = graph.floats(&[by_offset.len() / heads, heads], &by_offset)?;
+    let buckets = graph.integers(&buckets)?;
+    let table = weights.table(
+        graph,
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+        &[spec.relative_attention_num_buckets, spec.num_heads],
+    )?;
 
     let shape = graph.shape_of(ids);
     let length = graph.dimension(shape, 1)?;
@@ -179,7 +176,9 @@ fn position_bias(
     let offsets = graph.maximum(offsets, lowest);
     let offsets = graph.minimum(offsets, highest);
     let rows = graph.add(offsets, highest);
+    let rows = graph.gather(buckets, rows)?;
     let bias = graph.gather(table, rows)?;
+    let bias = graph.convert(bias, ElementType::F32);
     let bias = graph.transpose(bias, &[2, 0, 1])?;
     Ok(graph.unsqueeze(bias, 0)?)
 }
