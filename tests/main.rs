@@ -7,6 +7,7 @@
 
 mod cli;
 mod convert;
+mod engine;
 mod golden;
 mod parsers;
 mod support;

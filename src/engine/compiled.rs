@@ -51,8 +51,11 @@ impl CompiledGraph {
         xml: &Path,
         options: &CompileOptions<'_>,
     ) -> Result<Self, EngineError> {
-        runtime.check_device(options.device)?;
-        check_precision(runtime, options)?;
+        let beneath = runtime.devices_beneath(options.device)?;
+        for device in &beneath {
+            check_precision(runtime, device, options.precision)?;
+            configure(runtime, device, options)?;
+        }
         let failed = |verb: &'static str| {
             move |error: openvino::InferenceError| EngineError::Graph {
                 path: xml.to_owned(),
@@ -61,31 +64,6 @@ impl CompiledGraph {
             }
         };
         let device = DeviceType::from(options.device);
-        let threads = options.threads.map(|threads| threads.to_string());
-        let mut properties = Vec::new();
-        if options.precision != Precision::Auto {
-            properties.push((
-                RwPropertyKey::HintInferencePrecision,
-                options.precision.name(),
-            ));
-        }
-        if options.device == "CPU" {
-            if options.precision == Precision::F32 {
-                // Otherwise int8 weights bring dynamically quantised activations with them.
-                properties.push((
-                    RwPropertyKey::Other("DYNAMIC_QUANTIZATION_GROUP_SIZE".into()),
-                    "0",
-                ));
-            }
-            if let Some(threads) = &threads {
-                properties.push((RwPropertyKey::InferenceNumThreads, threads.as_str()));
-            }
-        }
-        runtime
-            .core
-            .set_properties(&device, properties)
-            .map_err(|error| EngineError::Runtime(error.to_string()))?;
-
         let model = read(&mut runtime.core, xml)?;
         let mut compiled = runtime
             .core
@@ -97,12 +75,11 @@ impl CompiledGraph {
                 inputs.insert((*name).to_owned(), port(&node).map_err(failed("compiled"))?);
             }
         }
-        let precision = compiled
-            .get_property(&PropertyKey::Rw(RwPropertyKey::HintInferencePrecision))
-            .map_or_else(
-                |_| options.precision.name().to_owned(),
-                std::borrow::Cow::into_owned,
-            );
+        let precision = match compiled.get_property(&PRECISION.into()) {
+            Ok(precision) => precision.into_owned(),
+            // AUTO has none of its own: the device that it has chosen has.
+            Err(_) => runtime.precision_of(&executing(&compiled, &beneath)),
+        };
         let request = compiled
             .create_infer_request()
             .map_err(failed("compiled"))?;
@@ -127,31 +104,60 @@ impl CompiledGraph {
     }
 }
 
-fn check_precision(runtime: &Runtime, options: &CompileOptions<'_>) -> Result<(), EngineError> {
-    if matches!(options.precision, Precision::Auto | Precision::F32)
-        || options.device.starts_with("AUTO")
-    {
+/// The device's hint for the arithmetic of what is compiled next.
+const PRECISION: RwPropertyKey = RwPropertyKey::HintInferencePrecision;
+
+/// Sets what the options ask of one device, and takes back what earlier ones asked.
+fn configure(
+    runtime: &mut Runtime,
+    device: &str,
+    options: &CompileOptions<'_>,
+) -> Result<(), EngineError> {
+    let precision = options.precision;
+    let hint = (precision != Precision::Auto).then(|| precision.name());
+    runtime.set(device, PRECISION, hint)?;
+    if device == "CPU" {
+        // In f32 int8 weights must not bring dynamically quantised activations with them.
+        let group_size = (precision == Precision::F32).then_some("0");
+        let key = RwPropertyKey::Other("DYNAMIC_QUANTIZATION_GROUP_SIZE".into());
+        runtime.set(device, key, group_size)?;
+        let threads = options.threads.map(|threads| threads.to_string());
+        runtime.set(
+            device,
+            RwPropertyKey::InferenceNumThreads,
+            threads.as_deref(),
+        )?;
+    }
+    Ok(())
+}
+
+/// The device that runs a network compiled for AUTO, or the first of those it may choose from.
+fn executing(compiled: &openvino::CompiledModel, beneath: &[String]) -> String {
+    let running = compiled.get_property(&PropertyKey::Other("EXECUTION_DEVICES".into()));
+    let running = running.as_deref().unwrap_or_default();
+    beneath
+        .iter()
+        .find(|device| running.contains(device.as_str()))
+        .or(beneath.first())
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn check_precision(
+    runtime: &Runtime,
+    device: &str,
+    precision: Precision,
+) -> Result<(), EngineError> {
+    let capabilities = runtime.capabilities(device);
+    let can = capabilities.iter().any(|can| can == capability(precision));
+    if can || matches!(precision, Precision::Auto | Precision::F32) {
         return Ok(());
     }
-    let devices = runtime.devices()?;
-    let device = devices.iter().find(|device| {
-        device.name == options.device || device.name.starts_with(&format!("{}.", options.device))
-    });
-    match device {
-        Some(device)
-            if !device
-                .capabilities
-                .iter()
-                .any(|can| can == capability(options.precision)) =>
-        {
-            Err(EngineError::UnsupportedPrecision {
-                device: options.device.to_owned(),
-                precision: options.precision.name(),
-                available: device.capabilities.join(", "),
-            })
-        }
-        _ => Ok(()),
-    }
+    Err(EngineError::UnsupportedPrecision {
+        device: device.to_owned(),
+        precision: precision.name(),
+        available: capabilities.join(", "),
+    })
 }
 
 impl Graph for CompiledGraph {

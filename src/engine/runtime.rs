@@ -1,9 +1,10 @@
 //! Finds and loads the OpenVINO runtime, and asks it what this machine has.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use openvino::{Core, DeviceType, PropertyKey};
+use openvino::{Core, DeviceType, PropertyKey, RwPropertyKey};
 
 use super::compiled::{CompileOptions, CompiledGraph};
 use super::{EngineError, Port};
@@ -22,6 +23,8 @@ pub struct Runtime {
     pub(super) core: Core,
     library: PathBuf,
     version: String,
+    /// Values of the properties that were changed, as they were before, by device and key.
+    before: BTreeMap<(String, String), String>,
 }
 
 /// What `pixart info` tells of a device.
@@ -72,6 +75,7 @@ impl Runtime {
             core,
             version: short_version(&version.build_number),
             library,
+            before: BTreeMap::new(),
         })
     }
 
@@ -91,26 +95,15 @@ impl Runtime {
     /// When the runtime cannot tell.
     pub fn devices(&self) -> Result<Vec<DeviceInfo>, EngineError> {
         let names = self.device_names()?;
-        names
+        Ok(names
             .into_iter()
-            .map(|name| {
-                let device = DeviceType::from(name.as_str());
-                let property = |key: &'static str| {
-                    self.core
-                        .get_property(&device, &PropertyKey::Other(key.into()))
-                        .unwrap_or_default()
-                };
-                Ok(DeviceInfo {
-                    full_name: property("FULL_DEVICE_NAME").trim().to_owned(),
-                    capabilities: property("OPTIMIZATION_CAPABILITIES")
-                        .split_whitespace()
-                        .map(str::to_owned)
-                        .collect(),
-                    default_precision: property("INFERENCE_PRECISION_HINT"),
-                    name,
-                })
+            .map(|name| DeviceInfo {
+                full_name: self.property(&name, "FULL_DEVICE_NAME").trim().to_owned(),
+                capabilities: self.capabilities(&name),
+                default_precision: self.precision_of(&name),
+                name,
             })
-            .collect()
+            .collect())
     }
 
     fn device_names(&self) -> Result<Vec<String>, EngineError> {
@@ -124,25 +117,72 @@ impl Runtime {
             .collect())
     }
 
-    /// Holds that `device` is there. `AUTO`, and devices in lists of it, are the runtime's own affair.
-    pub(super) fn check_device(&self, device: &str) -> Result<(), EngineError> {
-        let names = self.device_names()?;
+    /// The devices that `device` stands for: itself, or with `AUTO` and `AUTO:…` those it chooses from.
+    pub(super) fn devices_beneath(&self, device: &str) -> Result<Vec<String>, EngineError> {
+        let there = self.device_names()?;
+        if device == "AUTO" {
+            return Ok(there);
+        }
+        let list = device.strip_prefix("AUTO:").unwrap_or(device);
         let known = |name: &str| {
-            names
+            there
                 .iter()
                 .any(|there| there == name || there.split('.').next() == Some(name))
         };
-        let there = match device.split_once(':') {
-            Some(("AUTO", list)) => list.split(',').all(known),
-            _ => device == "AUTO" || known(device),
-        };
-        if there {
-            return Ok(());
+        if list.split(',').all(known) {
+            return Ok(list.split(',').map(str::to_owned).collect());
         }
         Err(EngineError::UnknownDevice {
             device: device.chars().take(40).collect(),
-            available: names.join(", "),
+            available: there.join(", "),
         })
+    }
+
+    /// What a device can, by OpenVINO's names.
+    pub(super) fn capabilities(&self, device: &str) -> Vec<String> {
+        self.property(device, "OPTIMIZATION_CAPABILITIES")
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// The arithmetic that a device is set to.
+    pub(super) fn precision_of(&self, device: &str) -> String {
+        self.property(device, "INFERENCE_PRECISION_HINT")
+    }
+
+    fn property(&self, device: &str, key: &'static str) -> String {
+        self.core
+            .get_property(&DeviceType::from(device), &PropertyKey::Other(key.into()))
+            .unwrap_or_default()
+    }
+
+    /// Sets a property of a device for what is compiled next; nothing puts back what it was before the first change, as
+    /// properties outlive the network that they were set for.
+    pub(super) fn set(
+        &mut self,
+        device: &str,
+        key: RwPropertyKey,
+        value: Option<&str>,
+    ) -> Result<(), EngineError> {
+        let slot = (device.to_owned(), key.as_ref().to_owned());
+        let value = match value {
+            Some(value) => {
+                let before = self
+                    .core
+                    .get_property(&DeviceType::from(device), &key.clone().into())
+                    .unwrap_or_default();
+                self.before.entry(slot).or_insert(before);
+                value.to_owned()
+            }
+            None => match self.before.get(&slot) {
+                Some(before) => before.clone(),
+                None => return Ok(()),
+            },
+        };
+        self.core
+            .set_property(&DeviceType::from(device), &key, &value)
+            .map_err(|error| EngineError::Runtime(error.to_string()))
     }
 
     /// Reads and compiles the IR at `xml`, whose `.bin` lies beside it.
