@@ -1,14 +1,13 @@
 //! `pixart generate`: a prompt → one or more PNG files.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use super::exit::OutputError;
+use super::output::Outputs;
 use super::progress::{ConvertProgress, Interrupt, StepBar};
 use super::{Common, ModelFlags, say};
 use crate::app::Loaded;
@@ -73,7 +72,8 @@ pub(super) struct Generate {
     #[arg(long)]
     clean_caption: bool,
 
-    /// The PNG file; picture i of several gets -i before its ending [default: pixart-SEED.png]
+    /// The PNG file; picture i of several gets -i before its ending [default: pixart-SEED.png, or with a number where
+    /// another picture has that name]
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
 
@@ -215,72 +215,6 @@ fn random_seed() -> u64 {
     RandomState::new().hash_one(std::process::id()) & 0xffff_ffff
 }
 
-/// Where the pictures go.
-struct Outputs {
-    path: PathBuf,
-    count: u32,
-}
-
-impl Outputs {
-    /// Refuses a folder that is not there, before minutes are spent on drawing.
-    fn new(path: Option<PathBuf>, seed: Seed, count: u32) -> Result<Self, OutputError> {
-        let path = path.unwrap_or_else(|| PathBuf::from(format!("pixart-{}.png", seed.value())));
-        let failed = |source: std::io::Error| OutputError {
-            path: path.clone(),
-            source,
-        };
-        if path.is_dir() || path.file_name().is_none() {
-            return Err(failed(std::io::Error::other(
-                "it is a folder: name a file, such as picture.png",
-            )));
-        }
-        tempfile::NamedTempFile::new_in(folder_of(&path)).map_err(failed)?;
-        Ok(Self { path, count })
-    }
-
-    /// Writes a picture under its name only when it is whole.
-    fn write(&self, index: u32, png: &[u8]) -> Result<PathBuf, OutputError> {
-        let path = self.path_of(index);
-        let written = (|| {
-            let mut file = tempfile::Builder::new()
-                .permissions(readable_by_all())
-                .tempfile_in(folder_of(&path))?;
-            file.write_all(png)?;
-            file.persist(&path)?;
-            Ok(())
-        })();
-        match written {
-            Ok(()) => Ok(path),
-            Err(source) => Err(OutputError { path, source }),
-        }
-    }
-
-    fn path_of(&self, index: u32) -> PathBuf {
-        if self.count == 1 {
-            return self.path.clone();
-        }
-        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
-        let ending = self
-            .path
-            .extension()
-            .unwrap_or(OsStr::new("png"))
-            .to_string_lossy();
-        self.path.with_file_name(format!("{stem}-{index}.{ending}"))
-    }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-fn readable_by_all() -> std::fs::Permissions {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::Permissions::from_mode(0o644)
-}
-
 /// Time of each stage, in seconds.
 fn stages(picture: &Generated) -> [(&'static str, Duration); 5] {
     let timings = &picture.timings;
@@ -379,19 +313,5 @@ fn seconds(time: Duration) -> String {
         format!("{:.0} ms", seconds * 1e3)
     } else {
         format!("{seconds:.2} s")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn several_pictures_get_numbers_before_their_ending() {
-        let outputs = Outputs {
-            path: PathBuf::from("some/cat.v1.png"),
-            count: 2,
-        };
-        assert_eq!(outputs.path_of(1), PathBuf::from("some/cat.v1-1.png"));
     }
 }

@@ -4,6 +4,7 @@ mod convert;
 mod exit;
 mod generate;
 mod info;
+mod output;
 mod progress;
 
 use std::io::{self, Write as _};
@@ -155,14 +156,18 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Writes lines to standard output.
+/// Writes lines to standard output. A reader that has gone, as `head` does, wants no more and stops nothing.
 fn say(text: &str) -> Result<(), exit::OutputError> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
+    let said = out
+        .write_all(text.as_bytes())
         .and_then(|()| out.write_all(b"\n"))
-        .and_then(|()| out.flush())
-        .map_err(|source| exit::OutputError {
+        .and_then(|()| out.flush());
+    match said {
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => Err(exit::OutputError {
             path: PathBuf::from("the answer to standard output"),
             source,
-        })
+        }),
+        _ => Ok(()),
+    }
 }
