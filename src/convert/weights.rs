@@ -45,6 +45,15 @@ pub struct Linear {
     pub bias: Option<Value>,
 }
 
+/// Whether a linear layer adds a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bias {
+    /// `prefix.bias` is added.
+    Added,
+    /// There is none.
+    None,
+}
+
 impl<'a> Weights<'a> {
     /// Weights of `source` that will be stored as `format`.
     pub fn new(
@@ -154,20 +163,7 @@ impl<'a> Weights<'a> {
         prefix: &str,
         shape: [usize; 2],
     ) -> Result<Linear, ConvertError> {
-        self.fused_linear(graph, &[prefix.to_owned()], shape, true)
-    }
-
-    /// A linear layer without bias.
-    ///
-    /// # Errors
-    /// As [`Self::plain`].
-    pub fn linear_without_bias(
-        &self,
-        graph: &mut Graph,
-        prefix: &str,
-        shape: [usize; 2],
-    ) -> Result<Linear, ConvertError> {
-        self.fused_linear(graph, &[prefix.to_owned()], shape, false)
+        self.fused_linear(graph, &[prefix.to_owned()], shape, Bias::Added)
     }
 
     /// Several linear layers of equal `shape` over the same input as one, outputs one after the other.
@@ -179,7 +175,7 @@ impl<'a> Weights<'a> {
         graph: &mut Graph,
         prefixes: &[String],
         shape: [usize; 2],
-        bias: bool,
+        bias: Bias,
     ) -> Result<Linear, ConvertError> {
         let tensors = prefixes
             .iter()
@@ -194,7 +190,7 @@ impl<'a> Weights<'a> {
                 self.int8_weight(graph, &tensors, shape)?
             }
         };
-        let bias = if bias {
+        let bias = if bias == Bias::Added {
             let biases = prefixes
                 .iter()
                 .map(|prefix| self.source.tensor(&format!("{prefix}.bias"), &shape[..1]))

@@ -6,7 +6,7 @@
 use super::attention::{Heads, Scores, mask_bias};
 use super::{Built, DYNAMIC, apply};
 use crate::convert::ir::{ElementType, Graph, Value};
-use crate::convert::weights::{Weights, signed};
+use crate::convert::weights::{Bias, Weights, signed};
 use crate::model::TextEncoderSpec;
 
 /// Bias of padding keys: the lowest finite f16, so that it is finite in every precision.
@@ -85,7 +85,7 @@ fn block(
         hidden,
     )?;
     let qkv = ["q", "k", "v"].map(|part| format!("{prefix}.0.SelfAttention.{part}"));
-    let qkv = weights.fused_linear(graph, &qkv, [inner, spec.d_model], false)?;
+    let qkv = weights.fused_linear(graph, &qkv, [inner, spec.d_model], Bias::None)?;
     let qkv = apply(graph, qkv, normed);
     let parts = graph.split(qkv, 2, 3)?;
     let heads = Heads {
@@ -98,12 +98,12 @@ fn block(
         bias: Some(bias),
     };
     let attended = heads.attend(graph, [parts[0], parts[1], parts[2]], scores)?;
-    let output = weights.linear_without_bias(
-        graph,
-        &format!("{prefix}.0.SelfAttention.o"),
-        [spec.d_model, inner],
-    )?;
-    let attended = apply(graph, output, attended);
+    let linear = |graph: &mut Graph, name: String, shape: [usize; 2], x: Value| -> Built<Value> {
+        let linear = weights.fused_linear(graph, &[name], shape, Bias::None)?;
+        Ok(apply(graph, linear, x))
+    };
+    let output = format!("{prefix}.0.SelfAttention.o");
+    let attended = linear(graph, output, [spec.d_model, inner], attended)?;
     let hidden = graph.add(hidden, attended);
 
     let normed = rms_norm(
@@ -114,17 +114,26 @@ fn block(
         hidden,
     )?;
     let dense = format!("{prefix}.1.DenseReluDense");
-    let gate =
-        weights.linear_without_bias(graph, &format!("{dense}.wi_0"), [spec.d_ff, spec.d_model])?;
-    let gate = apply(graph, gate, normed);
+    let gate = linear(
+        graph,
+        format!("{dense}.wi_0"),
+        [spec.d_ff, spec.d_model],
+        normed,
+    )?;
     let gate = graph.gelu_tanh(gate);
-    let up =
-        weights.linear_without_bias(graph, &format!("{dense}.wi_1"), [spec.d_ff, spec.d_model])?;
-    let up = apply(graph, up, normed);
+    let up = linear(
+        graph,
+        format!("{dense}.wi_1"),
+        [spec.d_ff, spec.d_model],
+        normed,
+    )?;
     let gated = graph.multiply(gate, up);
-    let down =
-        weights.linear_without_bias(graph, &format!("{dense}.wo"), [spec.d_model, spec.d_ff])?;
-    let down = apply(graph, down, gated);
+    let down = linear(
+        graph,
+        format!("{dense}.wo"),
+        [spec.d_model, spec.d_ff],
+        gated,
+    )?;
     Ok(graph.add(hidden, down))
 }
 

@@ -8,7 +8,7 @@
 use super::attention::{Heads, Scores, mask_bias};
 use super::{Built, DYNAMIC, apply};
 use crate::convert::ir::{ElementType, Graph, Value, Window};
-use crate::convert::weights::{Weights, signed};
+use crate::convert::weights::{Bias, Linear, Weights, signed};
 use crate::model::TransformerSpec;
 
 /// Bias of masked text tokens, as diffusers has it.
@@ -323,19 +323,19 @@ impl Layer<'_> {
     }
 
     /// The linear layers `parts` of one attention, over the same input, as one.
-    fn projections(
-        &self,
-        graph: &mut Graph,
-        attention: &str,
-        parts: &[&str],
-    ) -> Built<crate::convert::weights::Linear> {
+    fn projections(&self, graph: &mut Graph, attention: &str, parts: &[&str]) -> Built<Linear> {
         let names: Vec<String> = parts
             .iter()
             .map(|part| self.name(&format!("{attention}.{part}")))
             .collect();
         let inner = self.spec.inner_dim();
+        let bias = if self.spec.attention_bias {
+            Bias::Added
+        } else {
+            Bias::None
+        };
         self.weights
-            .fused_linear(graph, &names, [inner, inner], self.spec.attention_bias)
+            .fused_linear(graph, &names, [inner, inner], bias)
     }
 }
 

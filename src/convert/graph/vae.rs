@@ -6,7 +6,7 @@
 use super::attention::blocked_attention;
 use super::{Built, DYNAMIC, apply};
 use crate::convert::ir::{ElementType, Graph, GroupNorm, Value, Window};
-use crate::convert::weights::{Weights, signed};
+use crate::convert::weights::{Bias, Weights, signed};
 use crate::model::VaeSpec;
 
 /// Epsilon of every group norm in the decoder (`resnet_eps`).
@@ -202,7 +202,7 @@ impl Decoder<'_> {
         ];
         let qkv = self
             .weights
-            .fused_linear(graph, &names, [width, width], true)?;
+            .fused_linear(graph, &names, [width, width], Bias::Added)?;
         let qkv = apply(graph, qkv, tokens);
         let parts = graph.split(qkv, 2, 3)?;
         let scale = 1.0 / (width as f32).sqrt();
