@@ -1,13 +1,14 @@
 //! The composition root: settings → runtime → model → a pipeline that draws.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::config::{Environment, Settings, cache_folder, openvino_folders};
-use crate::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, convert};
+use crate::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, REVISION, convert};
 use crate::engine::{CompileOptions, CompiledGraph, Runtime};
 use crate::model::{
     Defaults, EMBEDDED_NAME, ForeignModel, ModelDirectory, ModelError, SchedulerConfig, Variant,
@@ -110,18 +111,20 @@ impl App {
         )?;
         let digest = embedded_digest();
         let output = cache.join(format!(
-            "{EMBEDDED_NAME}-{}-{}",
+            "{EMBEDDED_NAME}-{}-r{REVISION}-{}",
             env!("CARGO_PKG_VERSION"),
             &digest[..12]
         ));
         match ModelDirectory::open(&output) {
             Ok(model) => return Ok(model),
-            Err(ModelError::NotADirectory { .. }) => {}
-            // A cache that does not check out is as good as none.
-            Err(_) => fs::remove_dir_all(&output).map_err(|source| ConvertError::Write {
-                path: output.clone(),
-                source,
-            })?,
+            Err(ModelError::Read { path, source })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                return Err(ModelError::Read { path, source }.into());
+            }
+            // A cache that does not check out is made again. Only the conversion touches it, under the folder's lock:
+            // another process may have found the same and be done already.
+            Err(_) => {}
         }
         let source = tempfile::tempdir().map_err(|source| ConvertError::Write {
             path: PathBuf::from("a temporary folder"),

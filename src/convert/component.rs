@@ -20,8 +20,8 @@ use crate::model::{
     WeightsFormat, hex,
 };
 
-/// Changes whenever the same source and options would give other files.
-const REVISION: u32 = 3;
+/// The converter's revision: changes whenever the same source and options would give other files.
+pub const REVISION: u32 = 3;
 
 /// How the weights of each component are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
-pub use component::ComponentWeights;
+pub use component::{ComponentWeights, REVISION};
 pub use error::ConvertError;
 pub use progress::Progress;
 pub use source::{WeightsSource, parse_header};

@@ -3,6 +3,9 @@
 //! Dropped before [`Staging::publish`], it removes itself. Two conversions into one parent folder wait for each other, on
 //! a lock of that folder; what a killed one left is removed by the next. A model that would come out as it is stays where
 //! it lies, because someone may be reading it.
+//!
+//! What may be replaced is a model whose manifest accounts for every file, or the rest of one: a folder with nothing in it
+//! but files of a model's names, whatever has become of its manifest. Of the latter nothing is taken over.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -23,6 +26,8 @@ pub(super) struct Staging {
     folder: TempDir,
     files: BTreeMap<String, FileEntry>,
     earlier: Option<ModelDirectory>,
+    /// Whether something lies at the output that has to go: the earlier model, or what is left of one.
+    in_place: bool,
     /// Whether a file differs from the earlier model's.
     changed: bool,
     /// Where the earlier model waits for the new one to take its place.
@@ -59,20 +64,23 @@ impl Staging {
             fs::rename(&aside, output).map_err(write(output))?;
         }
         let earlier = ModelDirectory::open_unchecked(output).ok();
-        match &earlier {
+        let in_place = match &earlier {
             Some(earlier) => {
                 if let Some(path) = other_file(earlier).map_err(write(output))? {
                     return Err(ConvertError::OtherFile { path });
                 }
+                true
             }
+            None if is_absent_or_empty(output).map_err(write(output))? => false,
             None => {
-                if !is_absent_or_empty(output).map_err(write(output))? {
+                if !is_rest_of_a_model(output).map_err(write(output))? {
                     return Err(ConvertError::OutputInTheWay {
                         path: output.to_owned(),
                     });
                 }
+                true
             }
-        }
+        };
         remove_leftovers(&parent, &prefix).map_err(write(&parent))?;
         let folder = tempfile::Builder::new()
             .prefix(&prefix)
@@ -83,6 +91,7 @@ impl Staging {
             folder,
             files: BTreeMap::new(),
             earlier,
+            in_place,
             changed: false,
             aside,
             _lock: lock,
@@ -195,11 +204,11 @@ impl Staging {
             .map_err(write(&path))?;
         fs::write(&path, text).map_err(write(&path))?;
         open_to_readers(self.folder.path()).map_err(write(self.folder.path()))?;
-        if self.earlier.is_some() {
+        if self.in_place {
             fs::rename(&self.output, &self.aside).map_err(write(&self.output))?;
         }
         if let Err(source) = fs::rename(self.folder.path(), &self.output) {
-            if self.earlier.is_some() {
+            if self.in_place {
                 fs::rename(&self.aside, &self.output).map_err(write(&self.output))?;
             }
             return Err(ConvertError::Write {
@@ -209,7 +218,7 @@ impl Staging {
         }
         // The folder has moved: nothing is left at its old name to remove.
         let _ = self.folder.keep();
-        if self.earlier.is_some() {
+        if self.in_place {
             fs::remove_dir_all(&self.aside).map_err(write(&self.aside))?;
         }
         // Still under the lock: the next conversion may move it away again.
@@ -219,23 +228,58 @@ impl Staging {
 
 /// A file in a model's folder that is no part of the model and would go with it.
 fn other_file(model: &ModelDirectory) -> io::Result<Option<PathBuf>> {
-    let mut folders = vec![model.path().to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
+    let other = files_in(model.path())?.into_iter().find(|name| {
+        !name.to_str().is_some_and(|name| {
+            name == Manifest::FILE_NAME || model.manifest().files.contains_key(name)
+        })
+    });
+    Ok(other.map(|name| model.path().join(name)))
+}
+
+/// Whether a folder whose manifest is missing, damaged or of another format holds an IR of ours and nothing else.
+fn is_rest_of_a_model(folder: &Path) -> io::Result<bool> {
+    const IR: [&str; 6] = [
+        ModelDirectory::TEXT_ENCODER,
+        "text_encoder.bin",
+        ModelDirectory::TRANSFORMER,
+        "transformer.bin",
+        ModelDirectory::VAE_DECODER,
+        "vae_decoder.bin",
+    ];
+    const BESIDE: [&str; 4] = [
+        Manifest::FILE_NAME,
+        ModelDirectory::SENTENCEPIECE,
+        ModelDirectory::TOKENIZER_JSON,
+        ModelDirectory::SCHEDULER,
+    ];
+    if !folder.is_dir() {
+        return Ok(false);
+    }
+    let files = files_in(folder)?;
+    let among = |file: &Path, names: &[&str]| names.iter().any(|name| file == Path::new(name));
+    // A folder with nothing but a manifest.json may be anyone's.
+    Ok(files.iter().any(|file| among(file, &IR))
+        && files
+            .iter()
+            .all(|file| among(file, &IR) || among(file, &BESIDE)))
+}
+
+/// Every file below `folder`, by its path from there.
+fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(inner) = folders.pop() {
+        for entry in fs::read_dir(&inner)? {
             let entry = entry?;
             let path = entry.path();
-            let name = path.strip_prefix(model.path()).unwrap_or(&path);
-            let known = name.to_str().is_some_and(|name| {
-                name == Manifest::FILE_NAME || model.manifest().files.contains_key(name)
-            });
             if entry.file_type()?.is_dir() {
                 folders.push(path);
-            } else if !known {
-                return Ok(Some(path));
+            } else {
+                files.push(path.strip_prefix(folder).unwrap_or(&path).to_owned());
             }
         }
     }
-    Ok(None)
+    Ok(files)
 }
 
 /// Temporary folders are private; a model is as readable as other files.

@@ -9,6 +9,7 @@ use super::Desk;
 use crate::support::{
     Outcome, change_json, checkpoint, convert_to, names_in, outcome, pixart, set_json,
 };
+use pixart::convert::REVISION;
 use pixart::model::WeightsFormat;
 
 /// A desk with a converted `model` on it.
@@ -194,6 +195,39 @@ fn a_damaged_cache_is_made_again_and_draws_the_same() {
         cache.draw().done();
         assert!(cache.0.read("pixart-1.png") == before);
     }
+}
+
+#[test]
+fn uses_that_find_the_same_damaged_cache_at_the_same_time_all_draw() {
+    let cache = Cache(Desk::new());
+    cache.draw().done();
+    let before = cache.0.read("pixart-1.png");
+    let damages: [fn(&Path); 4] = [
+        |model| damage(&model.join("transformer.bin"), |bytes| bytes[1000] ^= 1),
+        |model| fs::write(model.join("manifest.json"), "{").unwrap(),
+        |model| set_json(&model.join("manifest.json"), "/format", json!(99)),
+        |model| fs::remove_file(model.join("manifest.json")).unwrap(),
+    ];
+    for damage in damages {
+        damage(&cache.model());
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| cache.draw().done());
+            }
+        });
+        cache.model();
+        assert!(cache.0.read("pixart-1.png") == before);
+    }
+}
+
+#[test]
+fn the_name_in_the_cache_tells_the_converters_revision() {
+    let cache = Cache(Desk::new());
+    cache.draw().done();
+    let name = cache.model();
+    let name = name.file_name().unwrap().to_str().unwrap();
+    let expected = format!("sketchbook-{}-r{}-", env!("CARGO_PKG_VERSION"), REVISION);
+    assert!(name.starts_with(&expected), "{name}");
 }
 
 #[test]

@@ -181,6 +181,60 @@ fn files_that_someone_put_into_a_model_are_never_removed_with_it() {
     attempt.makes(&["vae"]);
 }
 
+#[test]
+fn a_model_whose_manifest_is_of_no_use_is_replaced() {
+    let attempt = Attempt::new();
+    attempt.converted();
+    let before = contents(&attempt.output());
+    let manifest = attempt.output().join("manifest.json");
+    let damages: [fn(&Path); 4] = [
+        |manifest| crate::support::set_json(manifest, "/format", serde_json::json!(99)),
+        |manifest| fs::write(manifest, "{").unwrap(),
+        |manifest| fs::write(manifest, [0xff]).unwrap(),
+        |manifest| fs::remove_file(manifest).unwrap(),
+    ];
+    for damage in damages {
+        damage(&manifest);
+        attempt.makes(&ALL);
+        assert!(contents(&attempt.output()) == before);
+    }
+}
+
+#[test]
+fn a_folder_without_a_manifest_that_has_anything_else_in_it_is_left_as_it_is() {
+    let attempt = Attempt::new();
+    attempt.converted();
+    fs::remove_file(attempt.output().join("manifest.json")).unwrap();
+    for name in [
+        "cactus.png",
+        "transformer_ir.xml",
+        "tokenizer/notes.txt",
+        "text_encoder/model.safetensors",
+    ] {
+        let mine = attempt.output().join(name);
+        fs::create_dir_all(mine.parent().unwrap()).unwrap();
+        fs::write(&mine, "mine").unwrap();
+        let before = contents(&attempt.output());
+        let error = attempt.watched(&Silent).unwrap_err();
+        assert!(
+            matches!(error, ConvertError::OutputInTheWay { .. }),
+            "{name}: {error}"
+        );
+        assert!(contents(&attempt.output()) == before, "{name}");
+        fs::remove_file(&mine).unwrap();
+    }
+    // What has no IR is no model, whatever its files are called.
+    fs::remove_dir_all(attempt.output()).unwrap();
+    fs::create_dir(attempt.output()).unwrap();
+    fs::write(attempt.output().join("manifest.json"), "{}").unwrap();
+    let error = attempt.watched(&Silent).unwrap_err();
+    assert!(
+        matches!(error, ConvertError::OutputInTheWay { .. }),
+        "{error}"
+    );
+    assert_eq!(names_in(&attempt.output()), ["manifest.json"]);
+}
+
 // Half-made -------------------------------------------------------------------------------------------------------
 
 #[test]
