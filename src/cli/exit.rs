@@ -27,7 +27,7 @@ const OUTPUT: u8 = 5;
 /// A network failed, or gave numbers that are not finite.
 const INFERENCE: u8 = 6;
 /// Stopped by Ctrl-C.
-const INTERRUPTED: u8 = 130;
+pub(super) const INTERRUPTED: u8 = 130;
 
 /// The codes, for `--help`.
 pub(super) const HELP: &str = "\

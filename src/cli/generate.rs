@@ -106,15 +106,27 @@ impl Generate {
         let progress = ConvertProgress::new(interrupt.clone(), quiet);
         let model = app.model(&mut runtime, self.model.variant(), &progress)?;
         progress.finish();
+        interrupt.check()?;
         let mut loaded = app.load(&mut runtime, &model)?;
-
         let first = parts.request(&loaded)?;
+        interrupt.attended(|| self.draw(&mut loaded, &first, &outputs, &interrupt))
+    }
+
+    /// Draws every picture, and tells of those that are whole even where a later one fails.
+    fn draw(
+        &self,
+        loaded: &mut Loaded,
+        first: &GenerateRequest,
+        outputs: &Outputs,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
         let mut pages = Vec::new();
-        for index in 0..self.count {
+        let drawn = (0..self.count).try_for_each(|index| {
             let request = GenerateRequest {
                 seed: first.seed.for_picture(index),
                 ..first.clone()
             };
+            let quiet = self.quiet || self.json;
             let mut bar = StepBar::new(interrupt.clone(), request.steps.count(), quiet);
             let picture = loaded.pipeline.generate(&request, &mut bar);
             bar.finish();
@@ -129,12 +141,17 @@ impl Generate {
                     (index == 0).then_some(loaded.load),
                 ))?;
             }
-        }
-        if self.json {
+            Ok(())
+        });
+        if self.json && (drawn.is_ok() || !pages.is_empty()) {
             let whole = json!({"load_seconds": loaded.load.as_secs_f64(), "images": pages});
-            say(&serde_json::to_string_pretty(&whole)?)?;
+            let said = serde_json::to_string_pretty(&whole)
+                .map_err(anyhow::Error::from)
+                .and_then(|text| Ok(say(&text)?));
+            // What stopped the series goes before what became of the answer.
+            return drawn.and(said);
         }
-        Ok(())
+        drawn
     }
 
     /// Parses everything that does not depend on the model.

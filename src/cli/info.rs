@@ -24,9 +24,11 @@ impl Info {
     pub(super) fn run(&self, common: &Common) -> Result<()> {
         let app = common.app(self.model.settings())?;
         let mut runtime = app.runtime()?;
-        let progress = ConvertProgress::new(Interrupt::listen()?, self.json);
+        let interrupt = Interrupt::listen()?;
+        let progress = ConvertProgress::new(interrupt.clone(), self.json);
         let model = app.model(&mut runtime, self.model.variant(), &progress)?;
         progress.finish();
+        interrupt.check()?;
         let loaded = app.load(&mut runtime, &model)?;
         let precision = &loaded.pipeline.facts().precision;
         let page = json!({

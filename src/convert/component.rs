@@ -268,6 +268,9 @@ pub(super) fn make_all(
 ) -> Result<(), ConvertError> {
     let mut changed = Vec::new();
     for &part in parts {
+        if progress.cancelled() {
+            return Err(ConvertError::Cancelled);
+        }
         if part.take_over(staging)? {
             progress.unchanged(part.name());
         } else {

@@ -28,6 +28,7 @@ use crate::engine::Runtime;
 use crate::model::{Manifest, ModelDirectory};
 use checkpoint::Checkpoint;
 use component::make_all;
+use progress::Attention;
 use staging::Staging;
 
 /// What to convert, where to, and how its weights are stored.
@@ -55,10 +56,14 @@ pub fn convert(
     progress: &dyn Progress,
 ) -> Result<ModelDirectory, ConvertError> {
     let checkpoint = Checkpoint::open(&options.source, options.weights)?;
-    let mut staging = Staging::begin(&options.output)?;
+    let _attention = Attention::begin(progress);
+    let mut staging = Staging::begin(&options.output, progress)?;
     checkpoint.copy_small_files(&mut staging)?;
     make_all(&checkpoint.parts(), &mut staging, progress)?;
     for part in checkpoint.parts() {
+        if progress.cancelled() {
+            return Err(ConvertError::Cancelled);
+        }
         part.check_ports(&staging, runtime)?;
     }
 

@@ -1,9 +1,16 @@
 //! How a conversion tells where it is and learns that it should stop.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The caller's side of a running conversion. Components are made side by side, each on a thread of its own.
 pub trait Progress: Sync {
+    /// From here on the conversion looks at [`Self::cancelled`], until [`Self::left`].
+    fn entered(&self) {}
+    /// Nothing looks at [`Self::cancelled`] any more, and nothing half-made is left.
+    fn left(&self) {}
+    /// Another conversion into `folder` is running, and this one waits for its end. Told once.
+    fn waiting(&self, _folder: &Path) {}
     /// A component begins; `bytes` of weights will be read.
     fn begin(&self, component: &str, bytes: u64);
     /// `bytes` more were read, of whichever component.
@@ -12,6 +19,22 @@ pub trait Progress: Sync {
     fn unchanged(&self, component: &str);
     /// Whether to stop.
     fn cancelled(&self) -> bool;
+}
+
+/// The part of a conversion that looks at [`Progress::cancelled`]. Dropped last, it has seen the staging folder go.
+pub(super) struct Attention<'a>(&'a dyn Progress);
+
+impl<'a> Attention<'a> {
+    pub(super) fn begin(progress: &'a dyn Progress) -> Self {
+        progress.entered();
+        Self(progress)
+    }
+}
+
+impl Drop for Attention<'_> {
+    fn drop(&mut self) {
+        self.0.left();
+    }
 }
 
 /// A progress that also stops when one of the components has failed.

@@ -8,16 +8,22 @@
 //! but files of a model's names, whatever has become of its manifest. Of the latter nothing is taken over.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::ConvertError;
 use super::ir::BinSummary;
+use super::progress::Progress;
 use crate::model::{FileEntry, Manifest, ModelDirectory, file_sha256, hex};
+
+/// How often a conversion that waits for another looks whether it may begin or should stop: people feel 0.2 s.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A model in the making.
 #[derive(Debug)]
@@ -37,8 +43,8 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Prepares to make the model directory `output`.
-    pub(super) fn begin(output: &Path) -> Result<Self, ConvertError> {
+    /// Prepares to make the model directory `output`, when no other conversion is running beside it.
+    pub(super) fn begin(output: &Path, progress: &dyn Progress) -> Result<Self, ConvertError> {
         let write = |path: &Path| {
             let path = path.to_owned();
             move |source| ConvertError::Write { path, source }
@@ -54,8 +60,7 @@ impl Staging {
             _ => PathBuf::from("."),
         };
         fs::create_dir_all(&parent).map_err(write(&parent))?;
-        let lock = File::open(&parent).map_err(write(&parent))?;
-        lock.lock().map_err(write(&parent))?;
+        let lock = lock(&parent, progress)?;
 
         let prefix = format!(".{name}.partial-");
         let aside = parent.join(format!("{prefix}old"));
@@ -223,6 +228,31 @@ impl Staging {
         }
         // Still under the lock: the next conversion may move it away again.
         Ok(ModelDirectory::open_unchecked(&self.output)?)
+    }
+}
+
+/// Locks `folder` against other conversions.
+fn lock(folder: &Path, progress: &dyn Progress) -> Result<File, ConvertError> {
+    let failed = |source| ConvertError::Write {
+        path: folder.to_owned(),
+        source,
+    };
+    let file = File::open(folder).map_err(failed)?;
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if !told {
+            progress.waiting(folder);
+            told = true;
+        }
+        if progress.cancelled() {
+            return Err(ConvertError::Cancelled);
+        }
+        thread::sleep(LOOK_EVERY);
     }
 }
 

@@ -84,6 +84,27 @@ fn picture_i_of_a_series_is_the_one_that_its_seed_draws_alone() {
 }
 
 #[test]
+fn a_series_that_fails_tells_programs_of_the_pictures_that_are_whole() {
+    let desk = Desk::new();
+    fs::create_dir(desk.path("a-1.png")).unwrap();
+    let told = desk.draw_small(&[
+        "a tree", "--size", "64x32", "--count", "3", "--output", "a.png", "--json",
+    ]);
+    assert_eq!(told.code, Some(5), "{}", told.stderr);
+    assert!(
+        told.stderr.contains("cannot write a-1.png"),
+        "{}",
+        told.stderr
+    );
+    let page: Value = serde_json::from_str(&told.stdout).unwrap();
+    let images = page["images"].as_array().unwrap();
+    assert_eq!(images.len(), 1, "{page}");
+    assert_eq!(images[0]["path"], "a-0.png");
+    assert!(page["load_seconds"].is_number());
+    assert_eq!(desk.names(), ["a-0.png", "a-1.png"]);
+}
+
+#[test]
 fn the_seed_that_is_told_draws_the_picture_again() {
     let desk = Desk::new();
     let told = json(

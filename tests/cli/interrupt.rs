@@ -1,12 +1,18 @@
-//! Ctrl-C: within a step, with its own exit code, and with nothing half-drawn.
+//! Ctrl-C: within a step, with its own exit code, and with nothing half-drawn; elsewhere at once.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use pixart::model::WeightsFormat;
+use tempfile::TempDir;
+
 use super::Desk;
-use crate::support::decode_png;
+use crate::support::{checkpoint, convert_to, decode_png};
 
 /// Far longer than a step takes, far shorter than what is interrupted.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -19,14 +25,25 @@ fn spawn(command: &mut Command) -> Child {
         .unwrap()
 }
 
-/// Sends the signal of Ctrl-C and holds that the run ends with its code, at once.
-fn interrupt(mut child: Child) {
-    let sent = Instant::now();
+/// Sends the signal of Ctrl-C.
+fn send(child: &Child) {
     let told = Command::new("kill")
         .args(["-INT", &child.id().to_string()])
+        .stderr(Stdio::null())
         .status()
         .unwrap();
     assert!(told.success());
+}
+
+/// Sends the signal of Ctrl-C and holds that the run ends with its code, at once, and with these last words.
+fn interrupt(child: Child, words: &str) {
+    let sent = Instant::now();
+    send(&child);
+    ended(child, words);
+    assert!(sent.elapsed() < AT_ONCE, "{:?}", sent.elapsed());
+}
+
+fn ended(mut child: Child, words: &str) {
     let mut said = String::new();
     child
         .stderr
@@ -36,36 +53,145 @@ fn interrupt(mut child: Child) {
         .unwrap();
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130), "{said}");
-    assert_eq!(said, "pixart: cancelled\n");
-    assert!(sent.elapsed() < AT_ONCE, "{:?}", sent.elapsed());
+    assert_eq!(said, words);
+}
+
+const CANCELLED: &str = "pixart: cancelled\n";
+
+/// Puts a pipe in a file's place and starts a run, which will wait in reading it until the returned end is closed.
+fn spawn_reading(pipe: &Path, command: &mut Command) -> (Child, File) {
+    fs::remove_file(pipe).unwrap();
+    assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
+    let mut child = spawn(command);
+    loop {
+        // Without waiting: the run may have ended before it read anything.
+        let opened = File::options()
+            .write(true)
+            .custom_flags(O_NONBLOCK)
+            .open(pipe);
+        if let Ok(end) = opened {
+            return (child, end);
+        }
+        assert!(child.try_wait().unwrap().is_none(), "it read nothing");
+        std::thread::yield_now();
+    }
+}
+
+/// The flag of Linux on x86-64 and arm64.
+const O_NONBLOCK: i32 = 0o4000;
+
+/// A converted model that a test may damage.
+fn own_model(desk: &Desk) -> TempDir {
+    let source = checkpoint("tests/golden/checkpoints/tiny-alpha");
+    convert_to(source.path(), &desk.path("model"), WeightsFormat::F16);
+    source
 }
 
 #[test]
 fn ctrl_c_stops_a_picture_in_the_middle_and_leaves_no_file() {
     let desk = Desk::new();
-    // Some 40 s of drawing.
-    let child = spawn(&mut desk.pixart(&[
+    // Some 5 s a picture: the first tells that the second has begun.
+    let mut child = spawn(&mut desk.pixart(&[
         "generate",
         "a rocket",
+        "--count",
+        "2",
         "--size",
         "512x512",
         "--scheduler",
         "dpmsolver++",
         "--steps",
-        "200",
+        "20",
         "--seed",
         "1",
+        "--output",
+        "a.png",
     ]));
-    // The last network that is loaded is mapped into memory just before the drawing starts.
-    let maps = format!("/proc/{}/maps", child.id());
-    while !fs::read_to_string(&maps)
-        .expect("the run is still there")
-        .contains("vae_decoder.bin")
-    {
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut String::new()).unwrap();
+    interrupt(child, CANCELLED);
+    assert_eq!(desk.names(), ["a-0.png"]);
+}
+
+#[test]
+fn ctrl_c_ends_what_looks_at_nothing_at_once() {
+    let desk = Desk::new();
+    let _source = own_model(&desk);
+    let (child, _end) = spawn_reading(
+        &desk.path("model/transformer.bin"),
+        &mut desk.pixart(&["generate", "a rocket", "--model", "model"]),
+    );
+    interrupt(child, "");
+    assert_eq!(desk.names(), ["model"]);
+}
+
+#[test]
+fn a_second_ctrl_c_ends_what_does_not_heed_the_first() {
+    let desk = Desk::new();
+    let source = own_model(&desk);
+    // Taking over what has not changed reads it first.
+    let (mut child, _end) = spawn_reading(
+        &desk.path("model/transformer.bin"),
+        desk.pixart(&["convert", "--output", "model"])
+            .arg(source.path()),
+    );
+    // Two that come at the same time may be one.
+    while child.try_wait().unwrap().is_none() {
+        send(&child);
+    }
+    ended(child, "");
+}
+
+#[test]
+fn a_conversion_that_waits_for_another_tells_so_and_heeds_ctrl_c() {
+    let desk = Desk::new();
+    let source = checkpoint("tests/golden/checkpoints/tiny-alpha");
+    let lock = File::open(desk.0.path()).unwrap();
+    lock.lock().unwrap();
+    let mut child = spawn(
+        desk.pixart(&["convert", "--output", "model"])
+            .arg(source.path()),
+    );
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut told = String::new();
+    stderr.read_line(&mut told).unwrap();
+    assert!(told.contains("another conversion"), "{told}");
+    let sent = Instant::now();
+    send(&child);
+    let mut words = String::new();
+    stderr.read_to_string(&mut words).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{words}");
+    assert!(
+        words.contains("nothing was left behind") && !words.contains("another conversion"),
+        "{words}"
+    );
+    assert!(sent.elapsed() < AT_ONCE, "{:?}", sent.elapsed());
+    assert_eq!(desk.names(), [""; 0]);
+}
+
+#[test]
+fn a_series_that_is_stopped_tells_programs_of_the_pictures_that_are_whole() {
+    let desk = Desk::new();
+    let mut child = spawn(&mut desk.pixart(&[
+        "generate", "a rocket", "--count", "1000", "--seed", "1", "--output", "a.png", "--json",
+    ]));
+    while !desk.path("a-1.png").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it drew nothing");
         std::thread::yield_now();
     }
-    interrupt(child);
-    assert_eq!(desk.names(), [""; 0]);
+    let mut stdout = child.stdout.take().unwrap();
+    interrupt(child, CANCELLED);
+    let mut told = String::new();
+    stdout.read_to_string(&mut told).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let paths: BTreeSet<&str> = told["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| image["path"].as_str().unwrap())
+        .collect();
+    let names = desk.names();
+    assert_eq!(paths, names.iter().map(String::as_str).collect());
 }
 
 #[test]
@@ -79,7 +205,7 @@ fn ctrl_c_in_a_series_keeps_the_pictures_that_are_whole() {
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     stdout.read_line(&mut first).unwrap();
     assert_eq!(first, "a-0.png\n");
-    interrupt(child);
+    interrupt(child, CANCELLED);
     let names = desk.names();
     assert!((1..1000).contains(&names.len()), "{}", names.len());
     for name in names {

@@ -442,6 +442,36 @@ fn a_model_that_would_come_out_the_same_is_left_where_it_lies() {
     assert_eq!(inode(attempt.output()), before, "someone may be reading it");
 }
 
+/// A conversion that is stopped while it waits.
+#[derive(Default)]
+struct Waits(Mutex<Vec<PathBuf>>);
+
+impl Progress for Waits {
+    fn begin(&self, _component: &str, _bytes: u64) {}
+    fn advance(&self, _bytes: u64) {}
+    fn unchanged(&self, _component: &str) {}
+    fn waiting(&self, folder: &Path) {
+        self.0.lock().unwrap().push(folder.to_owned());
+    }
+    fn cancelled(&self) -> bool {
+        !self.0.lock().unwrap().is_empty()
+    }
+}
+
+#[test]
+fn a_conversion_that_waits_for_another_can_be_stopped() {
+    let attempt = Attempt::new();
+    let other = fs::File::open(attempt.outputs.path()).unwrap();
+    other.lock().unwrap();
+    let waits = Waits::default();
+    let error = attempt.watched(&waits).unwrap_err();
+    assert!(matches!(error, ConvertError::Cancelled), "{error}");
+    assert_eq!(*waits.0.lock().unwrap(), [attempt.outputs.path()]);
+    assert_eq!(names_in(attempt.outputs.path()), [""; 0]);
+    other.unlock().unwrap();
+    attempt.makes(&ALL);
+}
+
 #[test]
 fn two_conversions_to_the_same_place_both_end_well() {
     let attempt = Attempt::new();
