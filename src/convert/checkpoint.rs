@@ -1,17 +1,15 @@
 //! A diffusers directory as a whole: every part opened and checked against the others before anything is written.
 
-use std::fs;
+use std::error::Error;
 use std::path::Path;
-
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::ConvertError;
 use super::component::{Component, ComponentWeights, Opened, Part};
 use super::staging::Staging;
+use crate::model::tokenizer_json::Vocabulary;
 use crate::model::{
     ConfigError, Defaults, ModelDirectory, ModelIndex, SchedulerConfig, SentencePieceModel,
-    TextEncoderSpec, TransformerSpec, VaeSpec, read_text,
+    TextEncoderSpec, TransformerSpec, VaeSpec, read_bytes, read_text,
 };
 
 /// An opened diffusers directory.
@@ -95,7 +93,8 @@ pub(super) fn read_source_text(path: &Path) -> Result<String, ConvertError> {
     }
 }
 
-/// The tokenizer's files, one or both, whose pieces must all have a row in the text encoder's table.
+/// The tokenizer's files, one or both. Each is checked as far as whoever draws with it will: `tokenizer.json` is preferred
+/// there, and a bad one must not hide a good `spiece.model`. All pieces must have a row in the text encoder's table.
 fn tokenizer_files(
     directory: &Path,
     vocab_size: usize,
@@ -109,32 +108,25 @@ fn tokenizer_files(
         if !path.exists() {
             continue;
         }
-        let bytes = fs::read(&path).map_err(|source| ConvertError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        let pieces = if name == ModelDirectory::SENTENCEPIECE {
-            SentencePieceModel::parse(&bytes)
+        let bytes = read_bytes(&path, SentencePieceModel::MAX_BYTES)?;
+        let refused = |detail| ConvertError::Config { path, detail };
+        let pieces = match name {
+            ModelDirectory::SENTENCEPIECE => SentencePieceModel::parse(&bytes)
                 .map(|model| model.pieces().len())
-                .map_err(|source| source.to_string())
-        } else {
-            pieces_of_tokenizer_json(&bytes).map_err(|source| {
-                format!(
-                    "it is not a Unigram vocabulary as the tokenizers library stores it: {source}"
-                )
-            })
+                .map_err(|source| in_words(&source)),
+            _ => Vocabulary::from_tokenizer_json(&bytes)
+                .map(|vocabulary| vocabulary.pieces.len())
+                .map_err(|source| in_words(&source)),
         };
-        let refused = |detail| ConvertError::Config {
-            path: path.clone(),
-            detail,
-        };
-        let pieces = pieces.map_err(refused)?;
-        if pieces > vocab_size {
-            return Err(refused(format!(
-                "it has {pieces} pieces, and the text encoder's vocab_size is {vocab_size}: the components belong to different models"
-            )));
+        match pieces {
+            Ok(pieces) if pieces <= vocab_size => files.push((name, bytes)),
+            Ok(pieces) => {
+                return Err(refused(format!(
+                    "it has {pieces} pieces, and the text encoder's vocab_size is {vocab_size}: the components belong to different models"
+                )));
+            }
+            Err(detail) => return Err(refused(detail)),
         }
-        files.push((name, bytes));
     }
     if files.is_empty() {
         return Err(ConvertError::MissingFile {
@@ -144,17 +136,12 @@ fn tokenizer_files(
     Ok(files)
 }
 
-/// Length of the vocabulary of a `tokenizer.json`; the pipeline reads the rest of the file.
-fn pieces_of_tokenizer_json(bytes: &[u8]) -> Result<usize, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct File {
-        model: Model,
+/// An error with its cause: the parser's own words say where.
+fn in_words(error: &dyn Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error} ({cause})"),
+        None => error.to_string(),
     }
-    #[derive(Deserialize)]
-    struct Model {
-        vocab: Vec<IgnoredAny>,
-    }
-    serde_json::from_slice::<File>(bytes).map(|file| file.model.vocab.len())
 }
 
 /// Holds that the three components belong to one pipeline: `[d_model, latent_channels]` against the transformer.

@@ -171,16 +171,37 @@ const MAX_TEXT_BYTES: u64 = 16 << 20;
 /// # Errors
 /// When it cannot be read, is not UTF-8, or is absurdly long.
 pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
-    let read = || -> io::Result<String> {
-        if fs::metadata(path)?.len() > MAX_TEXT_BYTES {
-            return Err(io::Error::other(
-                "it is longer than 16 MiB, no such file is",
-            ));
-        }
+    let read = || {
+        check_length(path, MAX_TEXT_BYTES)?;
         fs::read_to_string(path)
     };
     read().map_err(|source| ModelError::Read {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Reads a file of a model that has at most `limit` bytes.
+///
+/// # Errors
+/// When it cannot be read, or is longer: it is not read then.
+pub(crate) fn read_bytes(path: &Path, limit: usize) -> Result<Vec<u8>, ModelError> {
+    let read = || {
+        check_length(path, limit as u64)?;
+        fs::read(path)
+    };
+    read().map_err(|source| ModelError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn check_length(path: &Path, limit: u64) -> io::Result<()> {
+    if fs::metadata(path)?.len() > limit {
+        return Err(io::Error::other(format!(
+            "it is longer than {} MiB, no such file is",
+            limit >> 20
+        )));
+    }
+    Ok(())
 }

@@ -14,12 +14,13 @@ mod manifest;
 pub mod scheduler_config;
 pub mod sentencepiece;
 mod spec;
+pub mod tokenizer_json;
 
 pub use bins::Bins;
 pub use config_json::ConfigError;
 pub use digest::{file_sha256, hex};
-pub(crate) use directory::read_text;
 pub use directory::{ModelDirectory, ModelError};
+pub(crate) use directory::{read_bytes, read_text};
 pub use embedded::{EMBEDDED_NAME, embedded_digest, has_embedded_model, unpack_embedded_model};
 pub use foreign::{ForeignModel, Variant};
 pub use index::{ModelIndex, PipelineClass};

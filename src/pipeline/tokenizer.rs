@@ -5,8 +5,6 @@
 //! Unigram search, and none of its offsets, added tokens or post-processors, which text could reach.
 //! Invariants: ids end with `</s>`, which stands nowhere else; no prompt reaches a control piece (`docs/adr/0002`); nothing is padded.
 
-mod json;
-
 use std::fmt;
 
 use thiserror::Error;
@@ -14,8 +12,8 @@ use tokenizers::Model as _;
 use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::precompiled::Precompiled;
 
-use crate::model::charsmap::{Charsmap, CharsmapError};
 use crate::model::sentencepiece::{PieceKind, SentencePieceError, SentencePieceModel};
+use crate::model::tokenizer_json::{TokenizerJsonError, Vocabulary, VocabularyPiece};
 
 /// Ids of one prompt.
 ///
@@ -40,18 +38,9 @@ pub enum TokenizerError {
     /// `spiece.model` is not usable.
     #[error("the tokenizer's spiece.model cannot be used")]
     SentencePiece(#[from] SentencePieceError),
-    /// `tokenizer.json` is not JSON, or lacks what a tokenizer has.
-    #[error("tokenizer.json is not a tokenizers file: download it again, or use spiece.model")]
-    NotJson(#[source] serde_json::Error),
-    /// `tokenizer.json` is of some other model than T5.
-    #[error("tokenizer.json {problem}: it is not T5's, use spiece.model of the checkpoint")]
-    NotT5 {
-        /// What is not as in T5's file.
-        problem: &'static str,
-    },
-    /// The normaliser's map in `tokenizer.json` is damaged.
-    #[error("tokenizer.json has a damaged character map: download it again, or use spiece.model")]
-    Charsmap(#[source] CharsmapError),
+    /// `tokenizer.json` is not usable.
+    #[error(transparent)]
+    TokenizerJson(#[from] TokenizerJsonError),
     /// No room for even `</s>`.
     #[error("a prompt must be allowed at least 1 token")]
     NoRoom,
@@ -87,19 +76,19 @@ impl PromptTokenizer {
         let pieces = model
             .pieces()
             .iter()
-            .map(|piece| Entry {
+            .map(|piece| VocabularyPiece {
                 text: piece.text.clone(),
                 score: f64::from(piece.score),
                 is_text: piece.kind == PieceKind::Normal,
             })
             .collect();
-        Self::new(Vocabulary {
+        let vocabulary = Vocabulary {
             pieces,
             unk_id: model.unk_id(),
             eos_id: model.eos_id(),
             charsmap: model.charsmap().cloned(),
-            max_tokens,
-        })
+        };
+        Self::new(vocabulary, max_tokens)
     }
 
     /// From the bytes of a `tokenizer.json` that transformers made of such a vocabulary. Its added tokens, truncation, padding and
@@ -108,12 +97,11 @@ impl PromptTokenizer {
     /// # Errors
     /// When the file is not a T5 tokenizer, or `max_tokens` is 0.
     pub fn from_tokenizer_json(bytes: &[u8], max_tokens: usize) -> Result<Self, TokenizerError> {
-        let vocabulary = json::parse(bytes, max_tokens)?;
-        Self::new(vocabulary)
+        Self::new(Vocabulary::from_tokenizer_json(bytes)?, max_tokens)
     }
 
-    fn new(vocabulary: Vocabulary) -> Result<Self, TokenizerError> {
-        if vocabulary.max_tokens == 0 {
+    fn new(vocabulary: Vocabulary, max_tokens: usize) -> Result<Self, TokenizerError> {
+        if max_tokens == 0 {
             return Err(TokenizerError::NoRoom);
         }
         let eos_id = u32::try_from(vocabulary.eos_id)
@@ -142,7 +130,7 @@ impl PromptTokenizer {
             unigram,
             charsmap,
             eos_id,
-            max_tokens: vocabulary.max_tokens,
+            max_tokens,
         })
     }
 
@@ -204,21 +192,6 @@ fn metaspace(word: &str) -> Vec<String> {
         }
     }
     chunks
-}
-
-/// A vocabulary from either source.
-struct Vocabulary {
-    pieces: Vec<Entry>,
-    unk_id: usize,
-    eos_id: usize,
-    charsmap: Option<Charsmap>,
-    max_tokens: usize,
-}
-
-struct Entry {
-    text: String,
-    score: f64,
-    is_text: bool,
 }
 
 #[cfg(test)]
@@ -325,7 +298,9 @@ mod tests {
         }
         assert!(matches!(
             PromptTokenizer::from_tokenizer_json(b"{}", 8),
-            Err(TokenizerError::NotJson(_))
+            Err(TokenizerError::TokenizerJson(TokenizerJsonError::NotJson(
+                _
+            )))
         ));
     }
 

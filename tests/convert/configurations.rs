@@ -3,6 +3,7 @@
 use std::fs;
 
 use pixart::convert::ConvertError;
+use pixart::pipeline::tokenizer::PromptTokenizer;
 use serde_json::json;
 
 use super::{Attempt, TEXT_ENCODER, TRANSFORMER, VAE, cut, put};
@@ -205,6 +206,53 @@ fn a_tokenizer_json_that_is_no_vocabulary_is_refused() {
         let attempt = Attempt::new();
         fs::write(attempt.file("tokenizer/tokenizer.json"), text).unwrap();
         attempt.refused(&["tokenizer/tokenizer.json"]);
+    }
+}
+
+#[test]
+fn a_tokenizer_json_that_could_not_be_drawn_with_is_refused_beside_a_good_spiece_model() {
+    let good = json!({
+        "normalizer": null,
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"},
+        "model": {
+            "type": "Unigram",
+            "unk_id": 2,
+            "vocab": [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["▁a", -1.0]],
+        },
+    });
+    for (key, value, words) in [
+        ("/model/type", json!("BPE"), "Unigram"),
+        ("/model/unk_id", json!(4), "unk_id"),
+        ("/model/vocab/1/0", json!("<end>"), "</s>"),
+        ("/model/vocab/3/0", json!("<pad>"), "twice"),
+        ("/pre_tokenizer/type", json!("ByteLevel"), "Metaspace"),
+        (
+            "/normalizer",
+            json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+            "character map",
+        ),
+    ] {
+        let mut tokenizer = good.clone();
+        *tokenizer.pointer_mut(key).unwrap() = value;
+        let tokenizer = tokenizer.to_string();
+        assert!(
+            PromptTokenizer::from_tokenizer_json(tokenizer.as_bytes(), 120).is_err(),
+            "{key}"
+        );
+        let attempt = Attempt::new();
+        fs::write(attempt.file("tokenizer/tokenizer.json"), tokenizer).unwrap();
+        attempt.refused(&["tokenizer/tokenizer.json", words]);
+    }
+}
+
+#[test]
+fn a_tokenizer_file_that_is_absurdly_long_is_not_read() {
+    for name in ["tokenizer/spiece.model", "tokenizer/tokenizer.json"] {
+        let attempt = Attempt::new();
+        fs::write(attempt.file(name), "").unwrap();
+        // Without room on the disk: reading it would take a terabyte of memory.
+        cut(&attempt.file(name), 1 << 40);
+        attempt.refused(&[name, "64 MiB"]);
     }
 }
 

@@ -1,14 +1,56 @@
 //! The part of `tokenizer.json` that is read: vocabulary, scores and character map.
 //!
 //! Files that would encode otherwise than T5 are refused with the reason; what they add to the vocabulary is never executed.
+//! It encodes nothing: `pipeline::tokenizer` does. What is refused here is refused alike by `convert` and by whoever draws.
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
+use thiserror::Error;
 
-use super::{Entry, TokenizerError, Vocabulary};
-use crate::model::charsmap::Charsmap;
-use crate::model::sentencepiece::SentencePieceModel;
+use super::charsmap::{Charsmap, CharsmapError};
+use super::sentencepiece::SentencePieceModel;
+
+/// A checked T5 vocabulary, as it is searched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vocabulary {
+    /// The pieces, each at its id.
+    pub pieces: Vec<VocabularyPiece>,
+    /// Id of the piece for unknown text.
+    pub unk_id: usize,
+    /// Id of `</s>`.
+    pub eos_id: usize,
+    /// The normaliser's map.
+    pub charsmap: Option<Charsmap>,
+}
+
+/// One piece of a vocabulary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VocabularyPiece {
+    /// The text, with `▁` for a space.
+    pub text: String,
+    /// Logarithm of its probability.
+    pub score: f64,
+    /// Whether text may spell it: marks such as `</s>` may not be.
+    pub is_text: bool,
+}
+
+/// Why a `tokenizer.json` cannot be used.
+#[derive(Debug, Error)]
+pub enum TokenizerJsonError {
+    /// Not JSON, or without what a tokenizer has.
+    #[error("tokenizer.json is not a tokenizers file: download it again, or use spiece.model")]
+    NotJson(#[source] serde_json::Error),
+    /// Of some other model than T5.
+    #[error("tokenizer.json {problem}: it is not T5's, use spiece.model of the checkpoint")]
+    NotT5 {
+        /// What is not as in T5's file.
+        problem: &'static str,
+    },
+    /// The normaliser's map is damaged.
+    #[error("tokenizer.json has a damaged character map: download it again, or use spiece.model")]
+    Charsmap(#[source] CharsmapError),
+}
 
 #[derive(Deserialize)]
 struct File {
@@ -57,49 +99,54 @@ struct Model {
     byte_fallback: bool,
 }
 
-pub(super) fn parse(bytes: &[u8], max_tokens: usize) -> Result<Vocabulary, TokenizerError> {
-    let refuse = |problem| TokenizerError::NotT5 { problem };
-    if bytes.len() > SentencePieceModel::MAX_BYTES {
-        return Err(refuse("has more than 64 MiB"));
-    }
-    let file: File = serde_json::from_slice(bytes).map_err(TokenizerError::NotJson)?;
-    let model = file.model;
-    if model.kind.is_some_and(|kind| kind != "Unigram") || model.byte_fallback {
-        return Err(refuse("is not a Unigram model without byte fallback"));
-    }
-    check_pre_tokenizer(file.pre_tokenizer)?;
-    let charsmap = charsmap(file.normalizer)?;
-    let unk_id = model
-        .unk_id
-        .filter(|&id| id < model.vocab.len())
-        .ok_or(refuse("has no unknown piece (unk_id)"))?;
-    let eos_id = model
-        .vocab
-        .iter()
-        .position(|(text, _)| text == "</s>")
-        .ok_or(refuse("has no piece </s>"))?;
-    if unk_id == eos_id {
-        return Err(refuse("has </s> as its unknown piece"));
-    }
-    check_pieces(&model.vocab)?;
-    let added: HashSet<String> = file.added_tokens.into_iter().map(|t| t.content).collect();
-    let pieces = model
-        .vocab
-        .into_iter()
-        .enumerate()
-        .map(|(id, (text, score))| Entry {
-            is_text: id != unk_id && !added.contains(&text) && !is_special(&text),
-            text,
-            score,
+impl Vocabulary {
+    /// Reads and checks the bytes of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// When it is no tokenizer of T5, or damaged.
+    pub fn from_tokenizer_json(bytes: &[u8]) -> Result<Self, TokenizerJsonError> {
+        let refuse = |problem| TokenizerJsonError::NotT5 { problem };
+        if bytes.len() > SentencePieceModel::MAX_BYTES {
+            return Err(refuse("has more than 64 MiB"));
+        }
+        let file: File = serde_json::from_slice(bytes).map_err(TokenizerJsonError::NotJson)?;
+        let model = file.model;
+        if model.kind.is_some_and(|kind| kind != "Unigram") || model.byte_fallback {
+            return Err(refuse("is not a Unigram model without byte fallback"));
+        }
+        check_pre_tokenizer(file.pre_tokenizer)?;
+        let charsmap = charsmap(file.normalizer)?;
+        let unk_id = model
+            .unk_id
+            .filter(|&id| id < model.vocab.len())
+            .ok_or(refuse("has no unknown piece (unk_id)"))?;
+        let eos_id = model
+            .vocab
+            .iter()
+            .position(|(text, _)| text == "</s>")
+            .ok_or(refuse("has no piece </s>"))?;
+        if unk_id == eos_id {
+            return Err(refuse("has </s> as its unknown piece"));
+        }
+        check_pieces(&model.vocab)?;
+        let added: HashSet<String> = file.added_tokens.into_iter().map(|t| t.content).collect();
+        let pieces = model
+            .vocab
+            .into_iter()
+            .enumerate()
+            .map(|(id, (text, score))| VocabularyPiece {
+                is_text: id != unk_id && !added.contains(&text) && !is_special(&text),
+                text,
+                score,
+            })
+            .collect();
+        Ok(Self {
+            pieces,
+            unk_id,
+            eos_id,
+            charsmap,
         })
-        .collect();
-    Ok(Vocabulary {
-        pieces,
-        unk_id,
-        eos_id,
-        charsmap,
-        max_tokens,
-    })
+    }
 }
 
 /// The marks of T5, should the file not list them among its added tokens.
@@ -111,8 +158,8 @@ fn is_special(text: &str) -> bool {
             .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn check_pieces(vocab: &[(String, f64)]) -> Result<(), TokenizerError> {
-    let refuse = |problem| Err(TokenizerError::NotT5 { problem });
+fn check_pieces(vocab: &[(String, f64)]) -> Result<(), TokenizerJsonError> {
+    let refuse = |problem| Err(TokenizerJsonError::NotT5 { problem });
     if vocab.len() > SentencePieceModel::MAX_PIECES {
         return refuse("has more than a million pieces");
     }
@@ -131,7 +178,7 @@ fn check_pieces(vocab: &[(String, f64)]) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-fn check_pre_tokenizer(step: Option<Step>) -> Result<(), TokenizerError> {
+fn check_pre_tokenizer(step: Option<Step>) -> Result<(), TokenizerJsonError> {
     let steps = match step {
         Some(Step::Sequence { steps }) => steps,
         Some(step) => vec![step],
@@ -144,7 +191,7 @@ fn check_pre_tokenizer(step: Option<Step>) -> Result<(), TokenizerError> {
     if is_t5 {
         Ok(())
     } else {
-        Err(TokenizerError::NotT5 {
+        Err(TokenizerJsonError::NotT5 {
             problem: "does not split words at white space with ▁ before each (Metaspace, always)",
         })
     }
@@ -166,7 +213,7 @@ fn is_t5_metaspace(step: &Step) -> bool {
         && *add_prefix_space != Some(false)
 }
 
-fn charsmap(step: Option<Step>) -> Result<Option<Charsmap>, TokenizerError> {
+fn charsmap(step: Option<Step>) -> Result<Option<Charsmap>, TokenizerJsonError> {
     let mut steps = match step {
         Some(Step::Sequence { steps }) => steps,
         Some(step) => vec![step],
@@ -181,17 +228,17 @@ fn charsmap(step: Option<Step>) -> Result<Option<Charsmap>, TokenizerError> {
             true,
         ) => precompiled_charsmap,
         _ => {
-            return Err(TokenizerError::NotT5 {
+            return Err(TokenizerJsonError::NotT5 {
                 problem: "has a normaliser beside the character map (Precompiled)",
             });
         }
     };
-    let bytes = from_base64(&encoded).ok_or(TokenizerError::NotT5 {
+    let bytes = from_base64(&encoded).ok_or(TokenizerJsonError::NotT5 {
         problem: "has a character map that is not base64",
     })?;
     Charsmap::parse(&bytes)
         .map(Some)
-        .map_err(TokenizerError::Charsmap)
+        .map_err(TokenizerJsonError::Charsmap)
 }
 
 /// Standard alphabet with padding (RFC 4648, section 4): twenty lines against one more dependency.
