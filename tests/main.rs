@@ -10,5 +10,6 @@ mod convert;
 mod engine;
 mod golden;
 mod parsers;
+mod pipeline;
 mod support;
 mod tidy;

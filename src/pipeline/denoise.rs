@@ -45,11 +45,19 @@ impl Denoise<'_> {
                 step,
                 prediction: prediction.view(),
             });
-            check_finite(format!("{STAGE}, step {}", step + 1), &prediction)?;
+            check_finite(
+                self.facts,
+                format!("{STAGE}, step {}", step + 1),
+                &prediction,
+            )?;
             let noise = self.guided(prediction.view());
             let noise = guidance::keep_epsilon(noise.view(), self.facts.latent_channels);
             latents = solver.step(step, noise, &latents, &mut generator);
-            check_finite(format!("scheduler, step {}", step + 1), &latents)?;
+            check_finite(
+                self.facts,
+                format!("scheduler, step {}", step + 1),
+                &latents,
+            )?;
             times.push(start.elapsed());
             watch.observe(Event::Stepped {
                 step,
@@ -142,12 +150,13 @@ impl Denoise<'_> {
             .infer(&inputs, &|| watch.cancelled())
             .and_then(Tensor::into_f32)
             .map_err(|source| PipelineError::engine(STAGE, source))?;
+        let latent_channels = self.facts.latent_channels;
         match shape[..] {
             [batch, channels, rows, columns]
                 if batch == halves
                     && rows == height
                     && columns == width
-                    && channels >= self.facts.latent_channels =>
+                    && (channels == latent_channels || channels == 2 * latent_channels) =>
             {
                 Ok(
                     Array4::from_shape_vec((batch, channels, rows, columns), values)
@@ -156,10 +165,7 @@ impl Denoise<'_> {
             }
             _ => Err(PipelineError::Shape {
                 stage: STAGE,
-                expected: format!(
-                    "[{halves}, {} or twice that, {height}, {width}]",
-                    self.facts.latent_channels
-                ),
+                expected: format!("[{halves}, {latent_channels} or twice that, {height}, {width}]"),
                 got: shape,
             }),
         }

@@ -69,16 +69,16 @@ pub enum PipelineError {
         got: Vec<usize>,
     },
     /// Numbers that are not finite, which would become a black picture.
-    #[error(
-        "{stage} gave {count} value(s) that are not finite: try --precision f32, and if that does not help the weights are damaged"
-    )]
+    #[error("{stage} gave {count} value(s) that are not finite: {advice}")]
     NotFinite {
         /// Which stage.
         stage: String,
         /// How many.
         count: usize,
+        /// What to do, which depends on the arithmetic in force.
+        advice: &'static str,
     },
-    /// Decoded values that are not finite, or not a picture.
+    /// Decoded values that are not a picture.
     #[error(transparent)]
     Pixels(#[from] PixelsError),
     /// The picture cannot be encoded.

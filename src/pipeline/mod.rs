@@ -182,7 +182,12 @@ impl Generate for Pipeline {
             text::tokenize(&self.tokenizer, request, &mut warnings)
         })?;
         let text = timed(&mut timings.text_encode, || {
-            text::encode(self.networks.text_encoder.as_mut(), &tokens, watch)
+            text::encode(
+                self.networks.text_encoder.as_mut(),
+                &tokens,
+                &self.facts,
+                watch,
+            )
         })?;
         let latents = denoise::Denoise {
             transformer: self.networks.transformer.as_mut(),
@@ -266,8 +271,9 @@ fn timed<T>(slot: &mut Duration, work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Holds that every value is finite.
+/// Holds that every value of `stage` is finite.
 fn check_finite<'a>(
+    facts: &ModelFacts,
     stage: impl Into<String>,
     values: impl IntoIterator<Item = &'a f32>,
 ) -> Result<(), PipelineError> {
@@ -280,6 +286,11 @@ fn check_finite<'a>(
         count => Err(PipelineError::NotFinite {
             stage: stage.into(),
             count,
+            advice: if facts.precision.eq_ignore_ascii_case("f32") {
+                "the arithmetic is f32 already, so the weights are damaged: fetch the checkpoint and convert it again"
+            } else {
+                "try --precision f32, and if that does not help the weights are damaged"
+            },
         }),
     }
 }

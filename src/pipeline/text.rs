@@ -3,7 +3,7 @@
 use ndarray::Array2;
 
 use super::tokenizer::PromptTokenizer;
-use super::{Event, PipelineError, Watch, caption, check_finite};
+use super::{Event, ModelFacts, PipelineError, Watch, caption, check_finite};
 use crate::domain::{GenerateRequest, Prompt, Warning};
 use crate::engine::{Graph, Tensor};
 
@@ -48,13 +48,14 @@ pub(super) fn tokenize(
 pub(super) fn encode(
     encoder: &mut dyn Graph,
     tokens: &Both<Vec<i64>>,
+    facts: &ModelFacts,
     watch: &mut dyn Watch,
 ) -> Result<Both<Array2<f32>>, PipelineError> {
     let negative = match &tokens.negative {
-        Some(ids) => Some(encode_one(encoder, ids, watch)?),
+        Some(ids) => Some(encode_one(encoder, ids, facts, watch)?),
         None => None,
     };
-    let prompt = encode_one(encoder, &tokens.prompt, watch)?;
+    let prompt = encode_one(encoder, &tokens.prompt, facts, watch)?;
     watch.observe(Event::TextEncoded {
         prompt: prompt.view(),
         negative: negative.as_ref().map(|negative| negative.view()),
@@ -65,6 +66,7 @@ pub(super) fn encode(
 fn encode_one(
     encoder: &mut dyn Graph,
     ids: &[i64],
+    facts: &ModelFacts,
     watch: &dyn Watch,
 ) -> Result<Array2<f32>, PipelineError> {
     // A traced encoder may have been frozen to the padded length.
@@ -96,7 +98,7 @@ fn encode_one(
         return Err(wrong_shape(length, shape));
     }
     let kept = values[..ids.len() * width].to_vec();
-    check_finite(STAGE, &kept)?;
+    check_finite(facts, STAGE, &kept)?;
     Ok(Array2::from_shape_vec((ids.len(), width), kept).expect("cut to this length"))
 }
 

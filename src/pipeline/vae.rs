@@ -2,12 +2,12 @@
 
 use ndarray::Array4;
 
-use super::{ModelFacts, PipelineError, Watch, tensor_of};
+use super::{ModelFacts, PipelineError, Watch, check_finite, tensor_of};
 use crate::engine::{Graph, Tensor};
 
 const STAGE: &str = "VAE decoder";
 
-/// `decode(latents / scaling_factor)`: f32 `[1, latent_channels, h, w]` → f32 `[1, 3, h · factor, w · factor]`.
+/// `decode(latents / scaling_factor)`: f32 `[1, latent_channels, h, w]` → f32 `[1, 3, h · factor, w · factor]`, all finite.
 pub(super) fn decode(
     decoder: &mut dyn Graph,
     latents: Array4<f32>,
@@ -32,5 +32,6 @@ pub(super) fn decode(
             got: shape,
         });
     }
+    check_finite(facts, STAGE, &values)?;
     Ok(Array4::from_shape_vec((1, 3, rows, columns), values).expect("checked just above"))
 }

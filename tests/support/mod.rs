@@ -1,5 +1,7 @@
 //! What the tests share: checkpoints put together, models converted, pictures read back.
 
+pub(crate) mod fake_graph;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
