@@ -10,6 +10,7 @@ use super::ConvertError;
 use super::checkpoint::read_source_text;
 use super::graph;
 use super::ir::{BinSummary, BinWriter, Graph};
+use super::ports::{ExpectedPort, differences};
 use super::progress::{Progress, Together};
 use super::source::WeightsSource;
 use super::staging::Staging;
@@ -58,7 +59,7 @@ pub(super) struct Component<Spec> {
     parse: fn(&str) -> Result<Spec, ConfigError>,
     build: fn(&mut Graph, &Weights<'_>, &Spec) -> Result<(), ConvertError>,
     /// Inputs and output that the IR must have.
-    ports: fn(&Spec) -> Vec<&'static str>,
+    ports: fn(&Spec) -> Vec<ExpectedPort>,
 }
 
 /// A component whose configuration and weights have been opened and not yet converted.
@@ -80,7 +81,13 @@ impl Component<TextEncoderSpec> {
             ignored: &["decoder.", "lm_head.", "encoder.embed_tokens.weight"],
             parse: TextEncoderSpec::from_json,
             build: graph::text_encoder,
-            ports: |_| vec!["input_ids", "attention_mask", "last_hidden_state"],
+            ports: |_| {
+                vec![
+                    ("input_ids", "i64", 2),
+                    ("attention_mask", "i64", 2),
+                    ("last_hidden_state", "f32", 3),
+                ]
+            },
         }
     }
 }
@@ -97,14 +104,14 @@ impl Component<TransformerSpec> {
             build: graph::transformer,
             ports: |spec| {
                 let mut ports = vec![
-                    "hidden_states",
-                    "timestep",
-                    "encoder_hidden_states",
-                    "encoder_attention_mask",
-                    "noise_pred",
+                    ("hidden_states", "f32", 4),
+                    ("timestep", "i64", 1),
+                    ("encoder_hidden_states", "f32", 3),
+                    ("encoder_attention_mask", "f32", 2),
+                    ("noise_pred", "f32", 4),
                 ];
                 if spec.use_additional_conditions {
-                    ports.extend(["resolution", "aspect_ratio"]);
+                    ports.extend([("resolution", "f32", 2), ("aspect_ratio", "f32", 2)]);
                 }
                 ports
             },
@@ -121,7 +128,7 @@ impl Component<VaeSpec> {
             ignored: &["encoder.", "quant_conv."],
             parse: VaeSpec::from_json,
             build: graph::vae_decoder,
-            ports: |_| vec!["latents", "sample"],
+            ports: |_| vec![("latents", "f32", 4), ("sample", "f32", 4)],
         }
     }
 }
@@ -241,20 +248,14 @@ impl<Spec: Sync> Part for Opened<Spec> {
     fn check_ports(&self, staging: &Staging, runtime: &mut Runtime) -> Result<(), ConvertError> {
         let xml = self.component.xml;
         let (inputs, outputs) = runtime.inspect(&staging.path(xml))?;
-        let mut found: Vec<&str> = inputs
-            .iter()
-            .chain(&outputs)
-            .map(|(name, _)| name.as_str())
-            .collect();
-        let mut expected = (self.component.ports)(&self.spec);
-        found.sort_unstable();
-        expected.sort_unstable();
-        if found == expected {
+        let found: Vec<_> = inputs.into_iter().chain(outputs).collect();
+        let differences = differences(&(self.component.ports)(&self.spec), &found);
+        if differences.is_empty() {
             return Ok(());
         }
         Err(ConvertError::Check {
             file: xml.to_owned(),
-            detail: format!("its ports are {found:?} and should be {expected:?}"),
+            detail: differences.join(", "),
         })
     }
 }

@@ -10,6 +10,7 @@ mod component;
 mod error;
 mod graph;
 pub mod ir;
+mod ports;
 mod progress;
 mod quantise;
 mod source;
