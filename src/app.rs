@@ -200,6 +200,7 @@ impl App {
         )?;
         let vae_decoder = self.compile(runtime, &parts.vae_decoder, &["latents"])?;
         let facts = ModelFacts {
+            device: self.settings.openvino.device.clone(),
             precision: transformer.precision().to_owned(),
             openvino_version: runtime.version().to_owned(),
             ..parts.facts
@@ -266,7 +267,7 @@ impl Parts {
             defaults: manifest.defaults.clone(),
             facts: ModelFacts {
                 name: manifest.name.clone(),
-                weights: manifest.transformer.weights.to_string(),
+                weights: manifest.weights(),
                 digest: manifest.digest(),
                 ..facts(transformer, vae)
             },
@@ -304,6 +305,7 @@ fn facts(transformer: &crate::model::TransformerSpec, vae: &crate::model::VaeSpe
     ModelFacts {
         name: String::new(),
         weights: String::new(),
+        device: String::new(),
         precision: String::new(),
         digest: String::new(),
         openvino_version: String::new(),

@@ -54,8 +54,11 @@ pub struct Receipt {
     pub drawn_size: ImageSize,
     /// What the model is called, by its manifest.
     pub model: String,
-    /// Weights format of the transformer: `f32`, `f16`, `int8`, `int4`, or `foreign` for IR made elsewhere.
+    /// Weights format of the components: `f32`, `f16`, `int8` or `int4` where all have the same, each one's otherwise;
+    /// `foreign` for IR made elsewhere.
     pub weights: String,
+    /// Device that drew, by its name in the settings.
+    pub device: String,
     /// Arithmetic that the device used.
     pub precision: String,
     /// Digest of the model's files.
@@ -75,8 +78,11 @@ impl Receipt {
             ("guidance_scale", request.guidance.scale().to_string()),
             ("size", request.size.to_string()),
             ("drawn_size", self.drawn_size.to_string()),
+            ("resolution_binning", request.resolution_binning.to_string()),
+            ("clean_caption", request.clean_caption.to_string()),
             ("model", self.model.clone()),
             ("weights", self.weights.clone()),
+            ("device", self.device.clone()),
             ("precision", self.precision.clone()),
             ("model_digest", self.model_digest.clone()),
             ("openvino", self.openvino_version.clone()),

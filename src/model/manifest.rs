@@ -208,6 +208,22 @@ impl Manifest {
         .find(|&name| self.files.contains_key(name))
     }
 
+    /// How the weights are stored, in words: one format where all components have the same, each one's otherwise.
+    pub fn weights(&self) -> String {
+        let [text_encoder, transformer, vae_decoder] = [
+            self.text_encoder.weights,
+            self.transformer.weights,
+            self.vae_decoder.weights,
+        ];
+        if text_encoder == transformer && transformer == vae_decoder {
+            transformer.to_string()
+        } else {
+            format!(
+                "text_encoder {text_encoder}, transformer {transformer}, vae_decoder {vae_decoder}"
+            )
+        }
+    }
+
     /// The manifest as it is stored.
     ///
     /// # Errors

@@ -56,8 +56,10 @@ pub trait Generate {
 pub struct ModelFacts {
     /// What the model is called.
     pub name: String,
-    /// Weights format of the transformer, or `foreign`.
+    /// Weights format of the components, as [`Receipt::weights`] has it.
     pub weights: String,
+    /// Device that the networks were compiled for.
+    pub device: String,
     /// Arithmetic of the device.
     pub precision: String,
     /// Digest of the model's files.
@@ -160,6 +162,7 @@ impl Pipeline {
             drawn_size,
             model: self.facts.name.clone(),
             weights: self.facts.weights.clone(),
+            device: self.facts.device.clone(),
             precision: self.facts.precision.clone(),
             model_digest: self.facts.digest.clone(),
             openvino_version: self.facts.openvino_version.clone(),

@@ -173,8 +173,11 @@ fn json_tells_numbers_as_numbers_and_the_png_tells_the_same() {
     assert_eq!(receipt["scheduler"], "dpmsolver++");
     assert_eq!(receipt["size"], "64x96");
     assert_eq!(receipt["drawn_size"], "64x96");
+    assert_eq!(receipt["resolution_binning"], "false");
+    assert_eq!(receipt["clean_caption"], "false");
     assert_eq!(receipt["model"], "sketchbook");
     assert_eq!(receipt["weights"], "f16");
+    assert_eq!(receipt["device"], "CPU");
     assert_eq!(receipt["openvino"], runtime().version());
     assert_eq!(receipt["pixart"], env!("CARGO_PKG_VERSION"));
     assert_eq!(receipt["model_digest"].as_str().unwrap().len(), 64);

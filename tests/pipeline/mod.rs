@@ -26,6 +26,7 @@ fn facts() -> ModelFacts {
     ModelFacts {
         name: "fake".to_owned(),
         weights: "f16".to_owned(),
+        device: "CPU".to_owned(),
         precision: "bf16".to_owned(),
         digest: "digest".to_owned(),
         openvino_version: "none".to_owned(),
@@ -168,6 +169,40 @@ fn good_networks_give_a_png_with_its_receipt() {
         .collect();
     assert_eq!(receipt["pixart:model"], "fake");
     assert_eq!(decoded.text, receipt);
+}
+
+#[test]
+fn the_receipt_has_everything_that_decides_the_bytes() {
+    let fields = |request: &GenerateRequest, facts: ModelFacts| -> BTreeMap<_, _> {
+        let picture = pipeline(good(), facts).generate(request, &mut Unwatched);
+        picture.unwrap().receipt.fields().into_iter().collect()
+    };
+    let plain = fields(&request(), facts());
+    for (field, value) in [
+        ("resolution_binning", "false"),
+        ("clean_caption", "false"),
+        ("device", "CPU"),
+        ("weights", "f16"),
+    ] {
+        assert_eq!(plain[field], value, "{field}");
+    }
+    let request = GenerateRequest {
+        resolution_binning: true,
+        clean_caption: true,
+        size: ImageSize::new(256, 256).unwrap(),
+        ..request()
+    };
+    let other = fields(
+        &request,
+        ModelFacts {
+            sample_size: 32,
+            device: "GPU.1".to_owned(),
+            ..facts()
+        },
+    );
+    assert_eq!(other["resolution_binning"], "true");
+    assert_eq!(other["clean_caption"], "true");
+    assert_eq!(other["device"], "GPU.1");
 }
 
 #[test]
