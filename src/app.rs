@@ -130,12 +130,14 @@ impl App {
             path: PathBuf::from("a temporary folder"),
             source,
         })?;
-        unpack_embedded_model(source.path()).map_err(|error| ConvertError::Write {
-            path: source.path().to_owned(),
+        // The manifest keeps the source's name.
+        let folder = source.path().join(EMBEDDED_NAME);
+        unpack_embedded_model(&folder).map_err(|error| ConvertError::Write {
+            path: folder.clone(),
             source: error,
         })?;
         let options = ConvertOptions {
-            source: source.path().to_owned(),
+            source: folder,
             output,
             name: Some(EMBEDDED_NAME.to_owned()),
             weights: ComponentWeights::all(WeightsFormat::F16),

@@ -68,12 +68,11 @@ pub fn convert(
         part.check_ports(&staging, runtime)?;
     }
 
+    let source = directory_name(&options.source);
     let manifest = Manifest {
         format: Manifest::FORMAT,
-        name: options
-            .name
-            .clone()
-            .unwrap_or_else(|| directory_name(&options.source)),
+        name: options.name.clone().unwrap_or_else(|| source.clone()),
+        source,
         pixart: env!("CARGO_PKG_VERSION").to_owned(),
         openvino: runtime.version().to_owned(),
         pipeline: checkpoint.index.class,

@@ -20,7 +20,7 @@ use super::spec::{TextEncoderSpec, TransformerSpec, VaeSpec};
 pub enum WeightsFormat {
     /// 32-bit floats: bit-true, for proofs.
     F32,
-    /// 16-bit floats.
+    /// 16-bit floats; the kernels of folded upsampling, which are sums of weights, as f32.
     F16,
     /// 8-bit integers with one scale a row for linear layers; the rest as f16.
     Int8,
@@ -99,8 +99,12 @@ pub struct FileEntry {
 pub struct Manifest {
     /// Version of this page's layout: [`Manifest::FORMAT`].
     pub format: u32,
-    /// What the model is called: the name of its source directory.
+    /// What the model is called: the name of its source directory, unless `--name` gave another.
     pub name: String,
+    /// Name of the directory that it was converted from, which `--name` does not change. Empty in manifests of before it
+    /// was kept.
+    #[serde(default)]
+    pub source: String,
     /// Version of the tool that made it.
     pub pixart: String,
     /// Version of the OpenVINO runtime that checked it.

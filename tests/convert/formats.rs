@@ -57,6 +57,8 @@ fn each_component_has_the_format_that_was_asked_for_it() {
         "text_encoder int4, transformer int8, vae_decoder f32"
     );
     assert_eq!(manifest.name, "a name of its own");
+    let source = attempt.source.path().file_name().unwrap().to_str().unwrap();
+    assert_eq!(manifest.source, source);
 }
 
 #[test]
@@ -77,6 +79,7 @@ fn a_manifest_lists_every_file_with_its_length_and_checksum() {
     }
     let source = attempt.source.path().file_name().unwrap().to_str().unwrap();
     assert_eq!(manifest.name, source);
+    assert_eq!(manifest.source, source);
     assert_eq!(manifest.weights(), "f16");
     assert_eq!(manifest.pixart, env!("CARGO_PKG_VERSION"));
     assert_eq!(manifest.openvino, runtime().version());
