@@ -32,12 +32,10 @@ impl Outputs {
                 series: count > 1,
             },
         };
-        if let Self::Named { path, .. } = &outputs {
-            for index in 0..count {
-                target(&outputs.path_of(index)).map_err(|source| OutputError {
-                    path: path.clone(),
-                    source,
-                })?;
+        for index in 0..count {
+            let path = outputs.path_of(index);
+            if let Err(source) = target(&path) {
+                return Err(OutputError { path, source });
             }
         }
         Ok(outputs)
