@@ -11,8 +11,9 @@ use crate::config::{Environment, Settings, cache_folder, openvino_folders};
 use crate::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, REVISION, convert};
 use crate::engine::{CompileOptions, CompiledGraph, Runtime};
 use crate::model::{
-    Defaults, EMBEDDED_NAME, ForeignModel, ModelDirectory, ModelError, SchedulerConfig, Variant,
-    WeightsFormat, embedded_digest, has_embedded_model, read_text, unpack_embedded_model,
+    Defaults, EMBEDDED_NAME, ForeignModel, ModelDirectory, ModelError, PipelineClass,
+    SchedulerConfig, TransformerSpec, VaeSpec, Variant, WeightsFormat, embedded_digest,
+    has_embedded_model, read_text, unpack_embedded_model,
 };
 use crate::pipeline::tokenizer::PromptTokenizer;
 use crate::pipeline::{ModelFacts, Networks, Pipeline};
@@ -271,7 +272,7 @@ impl Parts {
                 name: manifest.name.clone(),
                 weights: manifest.weights(),
                 digest: manifest.digest(),
-                ..facts(transformer, vae)
+                ..facts(manifest.pipeline, transformer, vae)
             },
         }
     }
@@ -285,20 +286,28 @@ impl Parts {
             scheduler: foreign.checkpoint.join(ModelDirectory::SCHEDULER),
             max_tokens: foreign.index.class.max_tokens(),
             vocab_size: foreign.text_encoder_spec.vocab_size,
-            defaults: Defaults::of(&foreign.transformer_spec, &foreign.vae_spec),
+            defaults: Defaults::of(
+                foreign.index.class,
+                &foreign.transformer_spec,
+                &foreign.vae_spec,
+            ),
             facts: ModelFacts {
                 name: "notebook".to_owned(),
                 weights: "foreign".to_owned(),
                 digest: foreign.digest()?,
                 frozen_grid: foreign.frozen_grid,
-                ..facts(&foreign.transformer_spec, &foreign.vae_spec)
+                ..facts(
+                    foreign.index.class,
+                    &foreign.transformer_spec,
+                    &foreign.vae_spec,
+                )
             },
         })
     }
 }
 
 /// The facts that follow from the shapes; the others are left empty.
-fn facts(transformer: &crate::model::TransformerSpec, vae: &crate::model::VaeSpec) -> ModelFacts {
+fn facts(class: PipelineClass, transformer: &TransformerSpec, vae: &VaeSpec) -> ModelFacts {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "torch divides f32 latents by this number"
@@ -311,6 +320,7 @@ fn facts(transformer: &crate::model::TransformerSpec, vae: &crate::model::VaeSpe
         precision: String::new(),
         digest: String::new(),
         openvino_version: String::new(),
+        class,
         sample_size: transformer.sample_size,
         patch_size: transformer.patch_size,
         latent_channels: vae.latent_channels,

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pixart::model::{Defaults, TextEncoderSpec, TransformerSpec, VaeSpec};
+use pixart::model::{Defaults, PipelineClass, TextEncoderSpec, TransformerSpec, VaeSpec};
 
 fuzz_target!(|text: &str| {
     if let Ok(spec) = TextEncoderSpec::from_json(text) {
@@ -17,6 +17,8 @@ fuzz_target!(|text: &str| {
         assert!(spec.scale_factor() >= 1);
     }
     if let (Ok(transformer), Ok(vae)) = (transformer, vae) {
-        let _ = Defaults::of(&transformer, &vae);
+        for class in [PipelineClass::Alpha, PipelineClass::Sigma] {
+            let _ = Defaults::of(class, &transformer, &vae);
+        }
     }
 });

@@ -50,7 +50,7 @@ impl Checkpoint {
         let defaults = if own_page.exists() {
             Defaults::from_json(&read_source_text(&own_page)?).map_err(config_error(&own_page))?
         } else {
-            Defaults::of(&transformer.spec, &vae_decoder.spec)
+            Defaults::of(index.class, &transformer.spec, &vae_decoder.spec)
         };
         Ok(Self {
             index,

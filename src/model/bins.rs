@@ -4,6 +4,7 @@
 //! `PixArtImageProcessor.classify_height_width_bin`), rounded ratios and duplicates included: a request must land in
 //! the same bin here and there.
 
+use super::PipelineClass;
 use crate::domain::ImageSize;
 
 /// Bins of about one area, by rising ratio of height to width.
@@ -11,14 +12,14 @@ use crate::domain::ImageSize;
 pub struct Bins(&'static [(f64, u32, u32)]);
 
 impl Bins {
-    /// The bins of a checkpoint whose transformer has this `sample_size` (latents a side): 32 for 256 px, 64 for 512,
-    /// 128 for 1024 and, in PixArt-Σ only, 256 for 2048. None for any other: diffusers refuses to bin there.
-    pub fn for_sample_size(sample_size: u32) -> Option<&'static Self> {
-        match sample_size {
-            32 => Some(&BINS_256),
-            64 => Some(&BINS_512),
-            128 => Some(&BINS_1024),
-            256 => Some(&BINS_2048),
+    /// The bins of a checkpoint of this pipeline whose transformer has this `sample_size` (latents a side): 32 for 256 px,
+    /// 64 for 512, 128 for 1024 and, in PixArt-Σ only, 256 for 2048. None for any other: diffusers refuses to bin there.
+    pub fn for_sample_size(class: PipelineClass, sample_size: u32) -> Option<&'static Self> {
+        match (sample_size, class) {
+            (32, _) => Some(&BINS_256),
+            (64, _) => Some(&BINS_512),
+            (128, _) => Some(&BINS_1024),
+            (256, PipelineClass::Sigma) => Some(&BINS_2048),
             _ => None,
         }
     }
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn squares_stay_square_and_ties_go_to_the_lower_ratio() {
-        let bins = Bins::for_sample_size(128).unwrap();
+        let bins = Bins::for_sample_size(PipelineClass::Alpha, 128).unwrap();
         let nearest = |width, height| bins.nearest(ImageSize::new(width, height).unwrap());
         assert_eq!(nearest(512, 512), ImageSize::new(1024, 1024).unwrap());
         // 3.5 is midway between 3.0 and 4.0, and exact in f64.
@@ -210,14 +211,17 @@ mod tests {
     #[test]
     fn only_the_published_sample_sizes_have_bins() {
         for sample_size in [0, 16, 127, 512] {
-            assert!(Bins::for_sample_size(sample_size).is_none());
+            for class in [PipelineClass::Alpha, PipelineClass::Sigma] {
+                assert!(Bins::for_sample_size(class, sample_size).is_none());
+            }
         }
+        assert!(Bins::for_sample_size(PipelineClass::Alpha, 256).is_none());
     }
 
     #[test]
     fn every_bin_is_a_multiple_of_16_px_and_is_its_own_nearest() {
         for sample_size in [32, 64, 128, 256] {
-            let bins = Bins::for_sample_size(sample_size).unwrap();
+            let bins = Bins::for_sample_size(PipelineClass::Sigma, sample_size).unwrap();
             for (ratio, size) in bins.entries() {
                 assert!(size.check_multiple(16).is_ok(), "{size}");
                 let found = f64::from(size.height_px()) / f64::from(size.width_px());

@@ -67,7 +67,7 @@ pub(super) struct PixartJson {
 
 impl Defaults {
     /// diffusers' own default: the native resolution, sizes moved to the bins of the checkpoint where it has some.
-    pub fn of(transformer: &TransformerSpec, vae: &VaeSpec) -> Self {
+    pub fn of(class: PipelineClass, transformer: &TransformerSpec, vae: &VaeSpec) -> Self {
         // A size beyond u32 has no bins, and the longest side bounds what is drawn.
         let sample_size = u32::try_from(transformer.sample_size).unwrap_or(u32::MAX);
         let side_px = u32::try_from(transformer.sample_size * vae.scale_factor())
@@ -76,7 +76,7 @@ impl Defaults {
         Self {
             width_px: side_px,
             height_px: side_px,
-            resolution_binning: Bins::for_sample_size(sample_size).is_some(),
+            resolution_binning: Bins::for_sample_size(class, sample_size).is_some(),
         }
     }
 

@@ -31,7 +31,7 @@ use crate::domain::{
     GenerateRequest, Generated, ImageSize, Receipt, SchedulerKind, Timings, Warning,
 };
 use crate::engine::{Graph, Tensor};
-use crate::model::{Bins, SchedulerConfig};
+use crate::model::{Bins, PipelineClass, SchedulerConfig};
 use schedule::Schedule;
 use tokenizer::PromptTokenizer;
 
@@ -66,6 +66,8 @@ pub struct ModelFacts {
     pub digest: String,
     /// Version of the runtime.
     pub openvino_version: String,
+    /// Which pipeline it belongs to.
+    pub class: PipelineClass,
     /// Latents a side at the native resolution.
     pub sample_size: usize,
     /// Latents a side of a token.
@@ -132,7 +134,7 @@ impl Pipeline {
         let drawn = if request.resolution_binning {
             u32::try_from(facts.sample_size)
                 .ok()
-                .and_then(Bins::for_sample_size)
+                .and_then(|sample_size| Bins::for_sample_size(facts.class, sample_size))
                 .ok_or(PipelineError::NoBins {
                     sample_size: facts.sample_size,
                 })?

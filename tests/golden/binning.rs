@@ -1,7 +1,7 @@
 //! `binning.json`: the tables and the choice of a bin are exactly diffusers'.
 
 use pixart::domain::ImageSize;
-use pixart::model::Bins;
+use pixart::model::{Bins, PipelineClass};
 
 use super::read_json;
 
@@ -25,8 +25,16 @@ fn tables_are_equal_to_diffusers() {
                 (ratio, size(&bin["height"], &bin["width"]))
             })
             .collect();
-        let bins = Bins::for_sample_size(sample_size).unwrap();
+        let bins = Bins::for_sample_size(PipelineClass::Sigma, sample_size).unwrap();
         assert_eq!(bins.entries().collect::<Vec<_>>(), expected, "{name}");
+        // pipeline_pixart_alpha.py knows the first three tables alone.
+        let alpha = Bins::for_sample_size(PipelineClass::Alpha, sample_size);
+        let expected = (name != "2048").then_some(expected);
+        assert_eq!(
+            alpha.map(|bins| bins.entries().collect()),
+            expected,
+            "{name}"
+        );
     }
 }
 
@@ -39,7 +47,7 @@ fn every_size_falls_into_the_bin_that_diffusers_chooses() {
         let asked = size(&record["height"], &record["width"]);
         for (name, sample_size) in TABLES {
             let expected = &record["bins"][name];
-            let bins = Bins::for_sample_size(sample_size).unwrap();
+            let bins = Bins::for_sample_size(PipelineClass::Sigma, sample_size).unwrap();
             assert_eq!(
                 bins.nearest(asked),
                 size(&expected[0], &expected[1]),

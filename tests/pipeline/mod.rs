@@ -8,7 +8,7 @@ use pixart::domain::{
     GenerateRequest, Generated, Guidance, ImageSize, Prompt, SchedulerKind, Seed, Steps,
 };
 use pixart::engine::{Graph, Tensor};
-use pixart::model::SchedulerConfig;
+use pixart::model::{PipelineClass, SchedulerConfig};
 use pixart::pipeline::tokenizer::PromptTokenizer;
 use pixart::pipeline::{
     Event, Generate as _, ModelFacts, Networks, Pipeline, PipelineError, Unwatched, Watch,
@@ -30,6 +30,7 @@ fn facts() -> ModelFacts {
         precision: "bf16".to_owned(),
         digest: "digest".to_owned(),
         openvino_version: "none".to_owned(),
+        class: PipelineClass::Alpha,
         sample_size: 16,
         patch_size: 2,
         latent_channels: CHANNELS,
@@ -365,5 +366,30 @@ fn the_wish_to_stop_is_heard_before_between_and_after_the_steps() {
             "after {steps} steps"
         );
         assert_eq!(watch.seen.get(), steps);
+    }
+}
+
+#[test]
+fn alpha_has_no_bins_at_2048_px_and_sigma_has() {
+    for (class, bins) in [(PipelineClass::Alpha, false), (PipelineClass::Sigma, true)] {
+        let facts = ModelFacts {
+            class,
+            sample_size: 256,
+            ..facts()
+        };
+        let request = GenerateRequest {
+            resolution_binning: true,
+            ..request()
+        };
+        // Stopped as soon as the size is known: 2048 px are many.
+        let mut watch = StopAfter {
+            steps: 0,
+            seen: Cell::new(0),
+        };
+        match pipeline(good(), facts).generate(&request, &mut watch) {
+            Err(PipelineError::NoBins { sample_size: 256 }) => assert!(!bins),
+            Err(PipelineError::Cancelled) => assert!(bins),
+            other => panic!("{:?}", other.map(|_| ())),
+        }
     }
 }
