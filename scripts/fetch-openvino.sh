@@ -2,8 +2,8 @@
 # Fetches the OpenVINO runtime that openvino-runtime.txt pins and lays its libraries into .openvino/libs, where pixart
 # finds them. Nothing is installed: remove .openvino and it is gone. Run again, it does nothing until the pin changes.
 #
-#   PIXART_RUNTIME=all   CPU, GPU, NPU and AUTO (the default; 141 MB on x86_64)
-#   PIXART_RUNTIME=cpu   CPU and AUTO only (89 MB), for images that will meet no other device
+#   PIXART_RUNTIME=all   CPU, GPU, NPU and AUTO (the default; 149 MB on x86_64)
+#   PIXART_RUNTIME=cpu   CPU and AUTO only (88 MB), for images that will meet no other device
 #   PYTHON=python3.12    the Python whose pip fetches; any Python 3 with pip 20 or later gets the same wheel
 set -eu
 

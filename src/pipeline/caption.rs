@@ -22,7 +22,9 @@ use self::words::{Words, is_space};
 
 /// The text that the tokenizer reads: in lower case without outer white space, or cleaned as a caption off the web.
 ///
-/// `clean_caption` is diffusers' parameter of that name; its default there and in the checkpoints' examples is false here.
+/// `clean_caption` is diffusers' parameter of that name. Its default in `__call__` is true there, and turns to false with a
+/// warning where ftfy or BeautifulSoup is not installed, as in the environment of the PixArt OpenVINO notebook. Requests here
+/// start from false: the picture that the notebook draws.
 pub fn preprocess(text: &str, clean_caption: bool) -> String {
     if clean_caption {
         clean(&clean(text))

@@ -150,7 +150,8 @@ impl BinWriter {
         Ok(self.position)
     }
 
-    /// Writes what is left, waits for the disk, and returns length and digest.
+    /// Hands what is left to the system, waits for the digest, and returns it with the length. Nothing is flushed to the disk
+    /// here.
     ///
     /// # Errors
     /// When the disk is full or gone.

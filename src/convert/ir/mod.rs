@@ -1,7 +1,7 @@
 //! OpenVINO IR, version 11: a typed graph that becomes `.xml`, and the `.bin` that its constants point into.
 //!
 //! [`Graph`] is a value under construction: each operation checks nothing but its own arity by type, knows the
-//! element type and rank of what it returns, and leaves dimensions to the runtime's shape inference. Constants go to
+//! element type of what it returns, and leaves rank and dimensions to the runtime's shape inference. Constants go to
 //! the `.bin` as they are made, so a graph of any size is written with one tensor in memory.
 //!
 //! Source of the format: <https://docs.openvino.ai/2026/documentation/openvino-ir-format.html>, operation sets there.
