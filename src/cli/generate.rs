@@ -85,7 +85,7 @@ pub(super) struct Generate {
     #[arg(long)]
     json: bool,
 
-    /// No progress bars
+    /// Nothing but the names of the pictures
     #[arg(long, short)]
     quiet: bool,
 
@@ -134,6 +134,8 @@ impl Generate {
             let path = outputs.write(index, &picture.png)?;
             if self.json {
                 pages.push(page(&path, &picture));
+            } else if self.quiet {
+                say(&path.display().to_string())?;
             } else {
                 say(&readable(
                     &path,
