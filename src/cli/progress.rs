@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -93,7 +94,7 @@ impl ConvertProgress {
             ProgressBar::new(0)
         };
         bar.set_style(style(
-            "converting {bar:32} {bytes:>11} of {total_bytes:11} {bytes_per_sec:>12} {eta:>4} left",
+            "converting {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         ));
         Self {
             interrupt,
@@ -158,10 +159,10 @@ impl StepBar {
         } else {
             ProgressBar::new(steps as u64)
         };
-        bar.set_style(style(
-            "drawing {bar:32} step {pos} of {len} {elapsed:>4} {eta:>4} left",
-        ));
-        bar.tick();
+        bar.set_style(style("{msg} {wide_bar} step {pos}/{len} {elapsed}"));
+        bar.set_message("reading");
+        // Steps of a large model take seconds: the clock shows that it lives.
+        bar.enable_steady_tick(Duration::from_millis(200));
         Self { interrupt, bar }
     }
 
@@ -177,8 +178,15 @@ impl Watch for StepBar {
     }
 
     fn observe(&mut self, event: Event<'_>) {
-        if let Event::Stepped { step, .. } = event {
-            self.bar.set_position(step as u64 + 1);
+        match event {
+            Event::TextEncoded { .. } => self.bar.set_message("drawing"),
+            Event::Stepped { step, steps, .. } => {
+                self.bar.set_position(step as u64 + 1);
+                if step + 1 == steps {
+                    self.bar.set_message("decoding");
+                }
+            }
+            Event::Predicted { .. } => {}
         }
     }
 }
