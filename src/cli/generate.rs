@@ -269,8 +269,14 @@ fn page(path: &Path, picture: &Generated) -> Value {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), Value::String(value)))
         .collect();
-    // Numbers stay numbers for programs.
+    // Numbers stay numbers for programs, and yes and no stay true and false.
     receipt.insert("seed".to_owned(), json!(request.seed.value()));
+    for (name, value) in [
+        ("resolution_binning", request.resolution_binning),
+        ("clean_caption", request.clean_caption),
+    ] {
+        receipt.insert(name.to_owned(), json!(value));
+    }
     receipt.insert("steps".to_owned(), json!(request.steps.count()));
     receipt.insert(
         "guidance_scale".to_owned(),
