@@ -168,8 +168,8 @@ fn json_tells_numbers_as_numbers_and_the_png_tells_the_same() {
     assert_eq!(receipt["scheduler"], "dpmsolver++");
     assert_eq!(receipt["size"], "64x96");
     assert_eq!(receipt["drawn_size"], "64x96");
-    assert_eq!(receipt["resolution_binning"], "false");
-    assert_eq!(receipt["clean_caption"], "false");
+    assert_eq!(receipt["resolution_binning"], false);
+    assert_eq!(receipt["clean_caption"], false);
     assert_eq!(receipt["model"], "sketchbook");
     assert_eq!(receipt["weights"], "f16");
     assert_eq!(receipt["device"], "CPU");
