@@ -24,14 +24,7 @@ impl Info {
     pub(super) fn run(&self, common: &Common) -> Result<()> {
         let app = common.app(self.model.settings())?;
         let mut runtime = app.runtime()?;
-        let interrupt = Interrupt::listen()?;
-        let progress = ConvertProgress::new(interrupt.clone(), self.json);
-        let model = app.model(&mut runtime, self.model.variant(), &progress)?;
-        progress.finish();
-        interrupt.check()?;
-        let loaded = app.load(&mut runtime, &model)?;
-        let precision = &loaded.pipeline.facts().precision;
-        let page = json!({
+        let machine = json!({
             "pixart": env!("CARGO_PKG_VERSION"),
             "openvino": {
                 "version": runtime.version(),
@@ -39,14 +32,28 @@ impl Info {
             },
             "devices": devices(&runtime)?,
             "instruction_set": instruction_set(),
-            "device": app.settings().openvino.device,
-            "precision": precision,
-            "model": model_page(&model)?,
         });
+        if !self.json {
+            // Before the model, which may be what is wrong.
+            say(&readable_machine(&machine))?;
+        }
+        let interrupt = Interrupt::listen()?;
+        let progress = ConvertProgress::new(interrupt.clone(), self.json);
+        let model = app.model(&mut runtime, self.model.variant(), &progress)?;
+        progress.finish();
+        interrupt.check()?;
+        let loaded = app.load(&mut runtime, &model)?;
+        let precision = &loaded.pipeline.facts().precision;
+        let device = &app.settings().openvino.device;
         if self.json {
+            let mut page = machine;
+            page["device"] = json!(device);
+            page["precision"] = json!(precision);
+            page["model"] = model_page(&model)?;
             say(&serde_json::to_string_pretty(&page)?)?;
         } else {
-            say(&readable(&page, &model))?;
+            say(&format!("in force         {precision} on {device}"))?;
+            say(&readable_model(&model))?;
         }
         Ok(())
     }
@@ -112,7 +119,7 @@ fn model_page(model: &Model) -> Result<Value> {
     })
 }
 
-fn readable(page: &Value, model: &Model) -> String {
+fn readable_machine(page: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |value: &Value| {
         let items: Vec<String> = value.as_array().into_iter().flatten().map(text).collect();
@@ -138,27 +145,29 @@ fn readable(page: &Value, model: &Model) -> String {
         "instruction set  {}",
         list(&page["instruction_set"])
     ));
-    lines.push(format!(
-        "in force         {} on {}",
-        text(&page["precision"]),
-        text(&page["device"])
-    ));
-    match model {
-        Model::Own(directory) => lines.extend(manifest_lines(
+    lines.join("\n")
+}
+
+fn readable_model(model: &Model) -> String {
+    let lines = match model {
+        Model::Own(directory) => manifest_lines(
             directory.manifest(),
             &directory.path().display().to_string(),
-        )),
+        ),
         Model::Foreign(foreign) => {
-            lines.push(format!(
-                "model            made elsewhere: {}",
-                foreign.transformer.display()
-            ));
-            lines.push(format!("checkpoint       {}", foreign.checkpoint.display()));
+            let mut lines = vec![
+                format!(
+                    "model            made elsewhere: {}",
+                    foreign.transformer.display()
+                ),
+                format!("checkpoint       {}", foreign.checkpoint.display()),
+            ];
             if let Some((rows, columns)) = foreign.frozen_grid {
                 lines.push(format!("traced for       {rows}x{columns} image tokens (rows x columns) and no other size"));
             }
+            lines
         }
-    }
+    };
     lines.join("\n")
 }
 

@@ -59,6 +59,25 @@ fn info_tells_runtime_devices_precision_and_manifest() {
 }
 
 #[test]
+fn info_tells_the_runtime_and_devices_whatever_is_wrong_with_the_model() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("model")).unwrap();
+    std::fs::write(desk.path("model/manifest.json"), "{").unwrap();
+    let told = outcome(&mut desk.pixart(&["info", "--model", "model"]));
+    assert_eq!(told.code, Some(3), "{}", told.stderr);
+    assert!(told.stderr.contains("manifest.json"), "{}", told.stderr);
+    for part in [runtime().version(), "device CPU", "instruction set"] {
+        assert!(
+            told.stdout.contains(part),
+            "no '{part}' in:\n{}",
+            told.stdout
+        );
+    }
+    outcome(&mut desk.pixart(&["info", "--json", "--model", "model"]))
+        .refused(3, &["manifest.json"]);
+}
+
+#[test]
 fn info_of_the_embedded_model_needs_nothing_else() {
     let desk = Desk::new();
     let said = outcome(&mut desk.pixart(&["info"])).done();
