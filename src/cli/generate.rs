@@ -97,7 +97,7 @@ impl Generate {
     pub(super) fn run(&self, common: &Common) -> Result<()> {
         // What can be refused without a model is refused before one is loaded.
         let parts = self.parts()?;
-        let app = common.app(self.model.settings())?;
+        let app = common.app(self.model.settings()?)?;
         let outputs = Outputs::new(self.output.clone(), parts.seed, self.count)?;
         let interrupt = Interrupt::listen()?;
         let quiet = self.quiet || self.json;

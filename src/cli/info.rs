@@ -22,7 +22,7 @@ pub(super) struct Info {
 
 impl Info {
     pub(super) fn run(&self, common: &Common) -> Result<()> {
-        let app = common.app(self.model.settings())?;
+        let app = common.app(self.model.settings()?)?;
         let mut runtime = app.runtime()?;
         let machine = json!({
             "pixart": env!("CARGO_PKG_VERSION"),

@@ -15,7 +15,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::app::App;
-use crate::config::{Environment, Precision, Settings};
+use crate::config::{Environment, Precision, Settings, SettingsError, utf8};
 
 /// Text-to-image with PixArt-α on ordinary CPUs, through OpenVINO.
 #[derive(Debug, Parser)]
@@ -81,11 +81,13 @@ struct ModelFlags {
 
 impl ModelFlags {
     /// The flags that were given, as settings.
-    fn settings(&self) -> Vec<(&'static str, String)> {
-        let path = |path: &PathBuf| path.display().to_string();
-        [
-            ("model.directory", self.model.as_ref().map(path)),
-            ("model.checkpoint", self.checkpoint.as_ref().map(path)),
+    fn settings(&self) -> Result<Vec<(&'static str, String)>, SettingsError> {
+        Ok([
+            ("model.directory", path("--model", self.model.as_ref())?),
+            (
+                "model.checkpoint",
+                path("--checkpoint", self.checkpoint.as_ref())?,
+            ),
             ("openvino.device", self.device.clone()),
             (
                 "openvino.precision",
@@ -98,7 +100,7 @@ impl ModelFlags {
         ]
         .into_iter()
         .filter_map(|(key, value)| Some((key, value?)))
-        .collect()
+        .collect())
     }
 
     /// Which of the notebook's networks to take.
@@ -111,11 +113,17 @@ impl ModelFlags {
     }
 }
 
+/// A flag's path as the text of a setting.
+fn path(flag: &str, path: Option<&PathBuf>) -> Result<Option<String>, SettingsError> {
+    path.map(|path| utf8(flag, path.as_os_str()).map(str::to_owned))
+        .transpose()
+}
+
 impl Common {
     /// Resolves the settings with a subcommand's own flags on top.
     fn app(&self, mut flags: Vec<(&'static str, String)>) -> Result<App> {
-        if let Some(folder) = &self.openvino {
-            flags.push(("openvino.library", folder.display().to_string()));
+        if let Some(folder) = path("--openvino", self.openvino.as_ref())? {
+            flags.push(("openvino.library", folder));
         }
         let environment = Environment::of_process();
         let file = self

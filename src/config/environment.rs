@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// Variables, and where the process stands.
@@ -49,15 +49,16 @@ impl Environment {
         self.working_folder.as_deref()
     }
 
-    /// `PIXART__SECTION__KEY` variables as (variable, `section.key`, text).
-    pub(super) fn settings(&self) -> impl Iterator<Item = (String, String, &str)> {
+    /// `PIXART__SECTION__KEY` variables as (variable, `section.key`, value).
+    pub(super) fn settings(&self) -> impl Iterator<Item = (String, String, &OsStr)> {
         self.variables.iter().filter_map(|(name, value)| {
-            let name = name.to_str()?;
+            // A name that is not UTF-8 is no key, and is refused as such.
+            let name = name.to_string_lossy();
             let key = name
                 .strip_prefix("PIXART__")?
                 .to_lowercase()
                 .replace("__", ".");
-            Some((name.to_owned(), key, value.to_str()?))
+            Some((name.into_owned(), key, value.as_os_str()))
         })
     }
 }

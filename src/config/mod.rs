@@ -6,6 +6,7 @@
 mod environment;
 mod places;
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -27,6 +28,16 @@ pub enum SettingsError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A variable or flag whose value is not UTF-8.
+    #[error(
+        "{origin} is {value:?}, which is not valid UTF-8, and OpenVINO takes no other paths: rename it"
+    )]
+    NotUtf8 {
+        /// Variable or flag.
+        origin: String,
+        /// Its value.
+        value: OsString,
     },
     /// The file is not TOML, or has an unknown or ill-typed key.
     #[error("{origin}: {detail}\n  every key and its meaning: config/default.toml")]
@@ -154,8 +165,8 @@ impl Settings {
             // Errors of the file carry its line; those of the layers above name their variable or flag.
             toml::from_str::<Self>(&text).map_err(invalid)?;
         }
-        for (variable, key, text) in environment.settings() {
-            overlay(&mut table, &key, text, &variable)?;
+        for (variable, key, value) in environment.settings() {
+            overlay(&mut table, &key, utf8(&variable, value)?, &variable)?;
         }
         for (key, text) in flags {
             let flag = format!("--{}", key.rsplit('.').next().unwrap_or(key));
@@ -166,6 +177,17 @@ impl Settings {
             detail: error.to_string(),
         })
     }
+}
+
+/// The text of a setting, a path or another.
+///
+/// # Errors
+/// When it is not UTF-8: OpenVINO takes no other paths and names.
+pub fn utf8<'value>(origin: &str, value: &'value OsStr) -> Result<&'value str, SettingsError> {
+    value.to_str().ok_or_else(|| SettingsError::NotUtf8 {
+        origin: origin.to_owned(),
+        value: value.to_owned(),
+    })
 }
 
 /// Sets `key` (`section.name`) in `table` to `text`, and holds that the settings still make sense.

@@ -121,6 +121,16 @@ fn bytes_that_are_not_utf8_are_refused_by_field() {
     )
     .refused(2, &["negative_prompt is not valid UTF-8"]);
     outcome(desk.pixart(&["generate", "a", "--size"]).arg(broken)).refused(2, &["UTF-8"]);
+    // A folder that is there: it is not mangled into one that is not.
+    fs::create_dir(desk.0.path().join(broken)).unwrap();
+    for flag in ["--model", "--checkpoint", "--openvino"] {
+        outcome(desk.pixart(&["info", flag]).arg(broken))
+            .refused(2, &[flag, "not valid UTF-8", "OpenVINO"]);
+    }
+    for variable in ["PIXART__MODEL__DIRECTORY", "PIXART__OPENVINO__DEVICE"] {
+        outcome(desk.pixart(&["info"]).env(variable, broken))
+            .refused(2, &[variable, "not valid UTF-8"]);
+    }
 }
 
 #[test]
