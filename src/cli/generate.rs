@@ -107,6 +107,7 @@ impl Generate {
         let model = app.model(&mut runtime, self.model.variant(), &progress)?;
         progress.finish();
         interrupt.check()?;
+        self.model.warn_of_unused(&model);
         let mut loaded = app.load(&mut runtime, &model)?;
         let first = parts.request(&loaded)?;
         interrupt.attended(|| self.draw(&mut loaded, &first, &outputs, &interrupt))

@@ -42,6 +42,7 @@ impl Info {
         let model = app.model(&mut runtime, self.model.variant(), &progress)?;
         progress.finish();
         interrupt.check()?;
+        self.model.warn_of_unused(&model);
         let loaded = app.load(&mut runtime, &model)?;
         let precision = &loaded.pipeline.facts().precision;
         let device = &app.settings().openvino.device;

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::app::App;
+use crate::app::{App, Model};
 use crate::config::{Environment, Precision, Settings, SettingsError, utf8};
 
 /// Text-to-image with PixArt-α on ordinary CPUs, through OpenVINO.
@@ -101,6 +101,26 @@ impl ModelFlags {
         .into_iter()
         .filter_map(|(key, value)| Some((key, value?)))
         .collect())
+    }
+
+    /// Tells of flags that this model makes no use of.
+    fn warn_of_unused(&self, model: &Model) {
+        let Model::Own(_) = model else { return };
+        let unused: Vec<&str> = [
+            ("--checkpoint", self.checkpoint.is_some()),
+            ("--quantized", self.quantized),
+        ]
+        .into_iter()
+        .filter_map(|(flag, given)| given.then_some(flag))
+        .collect();
+        if !unused.is_empty() {
+            // Nothing is lost with a terminal that is gone.
+            let _ = writeln!(
+                io::stderr(),
+                "pixart: note: no effect of {}: the model is one that pixart made, and whole",
+                unused.join(" and ")
+            );
+        }
     }
 
     /// Which of the notebook's networks to take.

@@ -39,6 +39,33 @@ fn traced_networks_draw_their_own_size_and_no_other() {
 }
 
 #[test]
+fn flags_for_networks_made_elsewhere_are_told_to_have_no_effect_on_others() {
+    let desk = Desk::new();
+    let flags = [
+        (&["--quantized"][..], "--quantized"),
+        (&["--checkpoint", "nowhere"], "--checkpoint"),
+        (
+            &["--quantized", "--checkpoint", "nowhere"],
+            "--checkpoint and --quantized",
+        ),
+    ];
+    for (words, named) in flags {
+        let told = desk.draw_small(&[&["a cat", "--size", "32x32"], words].concat());
+        let told = told.done();
+        assert_eq!(told.stderr.lines().count(), 1, "{}", told.stderr);
+        assert!(
+            told.stderr.contains(&format!("no effect of {named}:")),
+            "{}",
+            told.stderr
+        );
+    }
+    let source = checkpoint("tests/golden/checkpoints/tiny-alpha");
+    let words = ["--quantized", "--size", "80x64"];
+    let told = draw(&desk, &project(TRACED), Some(source.path()), &words).done();
+    assert_eq!(told.stderr, "");
+}
+
+#[test]
 fn traced_networks_need_the_checkpoint_that_they_were_made_from() {
     let desk = Desk::new();
     let traced = project(TRACED);
