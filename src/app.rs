@@ -1,6 +1,5 @@
 //! The composition root: settings → runtime → model → a pipeline that draws.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,8 +11,8 @@ use crate::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, R
 use crate::engine::{CompileOptions, CompiledGraph, Runtime};
 use crate::model::{
     Defaults, EMBEDDED_NAME, ForeignModel, ModelDirectory, ModelError, PipelineClass,
-    SchedulerConfig, TransformerSpec, VaeSpec, Variant, WeightsFormat, embedded_digest,
-    has_embedded_model, read_text, unpack_embedded_model,
+    SchedulerConfig, SentencePieceModel, TransformerSpec, VaeSpec, Variant, WeightsFormat,
+    embedded_digest, has_embedded_model, read_bytes, read_text, unpack_embedded_model,
 };
 use crate::pipeline::tokenizer::PromptTokenizer;
 use crate::pipeline::{ModelFacts, Networks, Pipeline};
@@ -158,10 +157,7 @@ impl App {
     pub fn load(&self, runtime: &mut Runtime, model: &Model) -> Result<Loaded> {
         let start = Instant::now();
         let parts = Parts::of(model)?;
-        let bytes = fs::read(&parts.tokenizer).map_err(|source| ModelError::Read {
-            path: parts.tokenizer.clone(),
-            source,
-        })?;
+        let bytes = read_bytes(&parts.tokenizer, SentencePieceModel::MAX_BYTES)?;
         let is_json = parts
             .tokenizer
             .extension()

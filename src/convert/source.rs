@@ -4,7 +4,7 @@
 //! read by position, never mapped, so that a checkpoint of any size takes one block of memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 
 use super::ConvertError;
+use crate::model::read_text;
 
 /// Longest header taken; the format's own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -104,10 +105,7 @@ impl WeightsSource {
             path: index.to_owned(),
             detail,
         };
-        let text = fs::read_to_string(index).map_err(|source| ConvertError::Read {
-            path: index.to_owned(),
-            source,
-        })?;
+        let text = read_text(index)?;
         let weight_map = serde_json::from_str::<Index>(&text)
             .map_err(|error| bad(error.to_string()))?
             .weight_map;

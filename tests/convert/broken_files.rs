@@ -300,3 +300,16 @@ fn a_tensor_in_two_shards_is_refused() {
     );
     attempt.refused(&[&name, "another shard"]);
 }
+
+#[test]
+fn an_index_of_absurd_length_is_refused_unread() {
+    let attempt = Attempt::on("tests/golden/checkpoints/tiny-sigma");
+    let index = attempt.file("transformer/diffusion_pytorch_model.safetensors.index.json");
+    fs::File::options()
+        .write(true)
+        .open(&index)
+        .unwrap()
+        .set_len(6 << 30)
+        .unwrap();
+    attempt.refused(&["index.json", "longer than 16 MiB"]);
+}
