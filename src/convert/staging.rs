@@ -169,13 +169,17 @@ impl Staging {
         ]
         .into_iter()
         .any(|made| made == fingerprint);
+        // Before the files are read for their digests: they may be gigabytes.
+        if !made_the_same {
+            return Ok(false);
+        }
         let mut entries = Vec::new();
         for &name in names {
             let Some(entry) = manifest.files.get(name) else {
                 return Ok(false);
             };
             let there = file_sha256(&earlier.path().join(name)).ok();
-            if !made_the_same || there != Some((entry.bytes, entry.sha256.clone())) {
+            if there != Some((entry.bytes, entry.sha256.clone())) {
                 return Ok(false);
             }
             entries.push((name.to_owned(), entry.clone()));
