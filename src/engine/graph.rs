@@ -24,16 +24,7 @@ impl Tensor {
     /// # Panics
     /// When `shape` has another number of elements: the caller made both.
     pub fn f32(shape: impl Into<Vec<usize>>, elements: Vec<f32>) -> Self {
-        let shape = shape.into();
-        assert_eq!(
-            shape.iter().product::<usize>(),
-            elements.len(),
-            "shape {shape:?} must fit its elements"
-        );
-        Self {
-            shape,
-            elements: Elements::F32(elements),
-        }
+        Self::checked(shape.into(), elements.len(), Elements::F32(elements))
     }
 
     /// A tensor of integers.
@@ -41,16 +32,16 @@ impl Tensor {
     /// # Panics
     /// When `shape` has another number of elements: the caller made both.
     pub fn i64(shape: impl Into<Vec<usize>>, elements: Vec<i64>) -> Self {
-        let shape = shape.into();
+        Self::checked(shape.into(), elements.len(), Elements::I64(elements))
+    }
+
+    fn checked(shape: Vec<usize>, count: usize, elements: Elements) -> Self {
         assert_eq!(
             shape.iter().product::<usize>(),
-            elements.len(),
+            count,
             "shape {shape:?} must fit its elements"
         );
-        Self {
-            shape,
-            elements: Elements::I64(elements),
-        }
+        Self { shape, elements }
     }
 
     /// Its shape.
