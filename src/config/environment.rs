@@ -3,14 +3,26 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Variables, and where the process stands.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
     executable: Option<PathBuf>,
     working_folder: Option<PathBuf>,
+}
+
+/// Variables hold passwords: Debug output tells how many there are.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("variables", &self.variables.len())
+            .field("executable", &self.executable)
+            .field("working_folder", &self.working_folder)
+            .finish()
+    }
 }
 
 impl Environment {

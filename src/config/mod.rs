@@ -1,22 +1,36 @@
 //! Settings: defaults ← file ← environment ← flags. The only reader of the environment.
 //!
 //! Every key stands in `config/default.toml` with its meaning; a test holds that file to the defaults here. The
-//! environment spells `[openvino] device` as `PIXART__OPENVINO__DEVICE`. An unknown key refuses to start.
+//! environment spells `[openvino] device` as `PIXART__OPENVINO__DEVICE`, and separates what is in a list by commas. An
+//! unknown key and a value out of its range refuse to start.
 
+mod auth;
 mod environment;
+mod layers;
+mod log;
+mod openvino;
 mod places;
+mod range;
+mod server;
+mod work;
 
-use std::ffi::{OsStr, OsString};
-use std::fmt;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
+use layers::{overlay, read_file, setting};
+
+pub use auth::{ApiKeys, AuthSettings};
 pub use environment::Environment;
+pub use layers::utf8;
+pub use log::{LogFormat, LogSettings};
+pub use openvino::{ModelSettings, OpenvinoSettings, Precision};
 pub use places::{cache_folder, openvino_folders};
+pub use server::{OpenaiSettings, PublicUrl, ServerSettings};
+pub use work::{JobsSettings, LimitsSettings, QueueSettings, WorkerSettings};
 
 /// Why the settings make no sense.
 #[derive(Debug, Error)]
@@ -24,6 +38,14 @@ pub enum SettingsError {
     /// The file cannot be read.
     #[error("cannot read the settings file {path}: {source}", path = path.display())]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file of keys cannot be read.
+    #[error("cannot read the file {path} of auth.keys_file: {source}", path = path.display())]
+    ReadKeys {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -39,7 +61,7 @@ pub enum SettingsError {
         /// Its value.
         value: OsString,
     },
-    /// The file is not TOML, or has an unknown or ill-typed key.
+    /// The file is not TOML, or a key is unknown, ill-typed or out of its range.
     #[error("{origin}: {detail}\n  every key and its meaning: config/default.toml")]
     Invalid {
         /// File or variable.
@@ -49,103 +71,38 @@ pub enum SettingsError {
     },
 }
 
-/// Which arithmetic a device uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// The device's own choice: bf16 on CPUs that have it, f32 on others.
-    #[default]
-    Auto,
-    /// f32 throughout, weights unpacked and activations never quantised: the proof's setting.
-    F32,
-    /// bf16.
-    Bf16,
-    /// f16.
-    F16,
-}
-
-impl Precision {
-    /// The name in settings, flags and of OpenVINO's hint.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::F16 => "f16",
-        }
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Precision {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Auto, Self::F32, Self::Bf16, Self::F16]
-            .into_iter()
-            .find(|precision| precision.name() == text)
-            .ok_or_else(|| format!("precision '{text}' is not one of auto, f32, bf16, f16"))
-    }
-}
-
 /// All settings, resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// The runtime and the device.
     pub openvino: OpenvinoSettings,
     /// The model.
     pub model: ModelSettings,
-}
-
-/// `[openvino]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OpenvinoSettings {
-    /// Folder of the runtime's libraries; empty searches the usual places.
-    pub library: PathBuf,
-    /// `CPU`, `GPU`, `GPU.1`, `NPU`, `AUTO`.
-    pub device: String,
-    /// Arithmetic.
-    pub precision: Precision,
-    /// CPU threads; 0 leaves the number to the runtime.
-    pub threads: u16,
-}
-
-/// `[model]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelSettings {
-    /// Model directory; empty means the embedded model.
-    pub directory: PathBuf,
-    /// diffusers directory with tokenizer and scheduler, for IR that pixart did not make.
-    pub checkpoint: PathBuf,
-    /// Where the embedded model's IR is kept; empty means the user's cache folder.
-    pub cache: PathBuf,
-}
-
-impl Default for OpenvinoSettings {
-    fn default() -> Self {
-        Self {
-            library: PathBuf::new(),
-            device: "CPU".to_owned(),
-            precision: Precision::Auto,
-            threads: 0,
-        }
-    }
+    /// Addresses and connections.
+    pub server: ServerSettings,
+    /// What waits.
+    pub queue: QueueSettings,
+    /// What is kept of finished jobs.
+    pub jobs: JobsSettings,
+    /// What one request may ask for.
+    pub limits: LimitsSettings,
+    /// Who may ask.
+    pub auth: AuthSettings,
+    /// The OpenAI face.
+    pub openai: OpenaiSettings,
+    /// The thread that draws.
+    pub worker: WorkerSettings,
+    /// The log.
+    pub log: LogSettings,
 }
 
 impl Settings {
     /// Resolves the settings: defaults, then `file`, then the environment's variables, then `flags`, which are pairs of
-    /// a dotted key and its text.
+    /// a dotted key and its text. The file of keys is read too.
     ///
     /// # Errors
-    /// When the file cannot be read, or a key is unknown or its value makes no sense.
+    /// When a file cannot be read, or a key is unknown or its value makes no sense.
     pub fn resolve(
         file: Option<&Path>,
         environment: &Environment,
@@ -153,69 +110,68 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         let mut table = Table::new();
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
-                path: path.to_owned(),
-                source,
-            })?;
-            let invalid = |error: toml::de::Error| SettingsError::Invalid {
-                origin: path.display().to_string(),
-                detail: error.to_string(),
-            };
-            table = text.parse::<Table>().map_err(invalid)?;
-            // Errors of the file carry its line; those of the layers above name their variable or flag.
-            toml::from_str::<Self>(&text).map_err(invalid)?;
+            table = read_file(path)?;
         }
         for (variable, key, value) in environment.settings() {
-            overlay(&mut table, &key, utf8(&variable, value)?, &variable)?;
+            overlay(
+                &mut table,
+                &key,
+                setting(&variable, &key, value)?,
+                &variable,
+            )?;
         }
         for (key, text) in flags {
-            let flag = format!("--{}", key.rsplit('.').next().unwrap_or(key));
-            overlay(&mut table, key, text, &flag)?;
+            let name = key.rsplit('.').next().unwrap_or(key);
+            overlay(
+                &mut table,
+                key,
+                text,
+                &format!("--{}", name.replace('_', "-")),
+            )?;
         }
-        Self::deserialize(table).map_err(|error| SettingsError::Invalid {
+        let mut settings = Self::deserialize(table).map_err(|error| SettingsError::Invalid {
             origin: "settings".to_owned(),
             detail: error.to_string(),
-        })
+        })?;
+        settings.auth.read_file()?;
+        Ok(settings)
+    }
+
+    /// Every setting as (`section.key`, value), for the log. Of secrets it tells how many there are.
+    pub fn described(&self) -> Vec<(String, String)> {
+        let sections = match Table::try_from(self) {
+            Ok(sections) => sections,
+            // A path that code put here, as one of the settings is always UTF-8.
+            Err(error) => return vec![("settings".to_owned(), error.to_string())],
+        };
+        let mut described = Vec::new();
+        for (section, keys) in &sections {
+            for (key, value) in keys.as_table().into_iter().flatten() {
+                described.push((format!("{section}.{key}"), text_of(value)));
+            }
+        }
+        described
+    }
+
+    /// Holds every value to its range.
+    fn check(&self) -> Result<(), String> {
+        self.server.check()?;
+        self.queue.check()?;
+        self.jobs.check()?;
+        self.limits.check()?;
+        self.auth.check()?;
+        self.openai.check()?;
+        self.worker.check()
     }
 }
 
-/// The text of a setting, a path or another.
-///
-/// # Errors
-/// When it is not UTF-8: OpenVINO takes no other paths and names.
-pub fn utf8<'value>(origin: &str, value: &'value OsStr) -> Result<&'value str, SettingsError> {
-    value.to_str().ok_or_else(|| SettingsError::NotUtf8 {
-        origin: origin.to_owned(),
-        value: value.to_owned(),
-    })
-}
-
-/// Sets `key` (`section.name`) in `table` to `text`, and holds that the settings still make sense.
-fn overlay(table: &mut Table, key: &str, text: &str, origin: &str) -> Result<(), SettingsError> {
-    let invalid = |detail: String| SettingsError::Invalid {
-        origin: origin.to_owned(),
-        detail,
-    };
-    let (section_name, name) = key
-        .split_once('.')
-        .ok_or_else(|| invalid("a setting is spelled PIXART__SECTION__KEY".to_owned()))?;
-    let section = table
-        .entry(section_name)
-        .or_insert_with(|| Value::Table(Table::new()))
-        .as_table_mut()
-        .ok_or_else(|| invalid(format!("'{section_name}' is not a section")))?;
-    section.insert(name.to_owned(), Value::String(text.to_owned()));
-    let Err(as_text) = Settings::deserialize(table.clone()) else {
-        return Ok(());
-    };
-    // A number is one only where text does not do: a folder may be called 123.
-    let Ok(number) = text.parse::<i64>() else {
-        return Err(invalid(as_text.to_string()));
-    };
-    table[section_name][name] = Value::Integer(number);
-    Settings::deserialize(table.clone())
-        .map(drop)
-        .map_err(|error| invalid(error.to_string()))
+/// A value as the environment spells it.
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(text_of).collect::<Vec<_>>().join(","),
+        _ => value.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -235,21 +191,24 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/default.toml");
         let from_file = Settings::resolve(Some(&path), &environment(&[]), &[]).unwrap();
         assert_eq!(from_file, Settings::default());
-        let text = std::fs::read_to_string(path)
+        // Every section and key, none beside them.
+        let sections = std::fs::read_to_string(path)
             .unwrap()
             .parse::<Table>()
             .unwrap();
-        for (section, keys) in [
-            (
-                "openvino",
-                vec!["device", "library", "precision", "threads"],
-            ),
-            ("model", vec!["cache", "checkpoint", "directory"]),
-        ] {
-            let mut found: Vec<&String> = text[section].as_table().unwrap().keys().collect();
-            found.sort();
-            assert_eq!(found, keys, "[{section}] must list every key");
+        let mut listed: Vec<String> = Vec::new();
+        for (section, keys) in &sections {
+            let keys = keys.as_table().unwrap().keys();
+            listed.extend(keys.map(|key| format!("{section}.{key}")));
         }
+        let known: Vec<String> = Settings::default()
+            .described()
+            .into_iter()
+            .map(|(key, _)| key)
+            .collect();
+        listed.sort();
+        assert_eq!(listed, known, "config/default.toml must list every key");
+        assert_eq!(known.len(), 7 + 10 + 2 + 3 + 4 + 2 + 1 + 2 + 2);
     }
 
     #[test]
@@ -288,5 +247,206 @@ mod tests {
                 Settings::resolve(None, &environment(&[(variable, value)]), &[]).unwrap_err();
             assert!(error.to_string().contains(named), "{error}");
         }
+    }
+
+    #[test]
+    fn the_environment_spells_lists_and_switches() {
+        let settings = Settings::resolve(
+            None,
+            &environment(&[
+                (
+                    "PIXART__AUTH__KEYS",
+                    "first-key-for-tests, second-key-for-tests,",
+                ),
+                ("PIXART__SERVER__CORS_ORIGINS", "https://a.example"),
+                ("PIXART__OPENAI__MODEL_ALIASES", ""),
+                ("PIXART__WORKER__WARM_UP", "false"),
+                ("PIXART__QUEUE__CAPACITY", "0"),
+                ("PIXART__SERVER__LISTEN", "[::1]:0"),
+                ("PIXART__SERVER__METRICS_LISTEN", "127.0.0.1:9090"),
+                ("PIXART__SERVER__PUBLIC_URL", "https://a.example/"),
+                ("PIXART__LOG__FORMAT", "json"),
+                ("PIXART__OPENVINO__LIBRARY", "123"),
+            ]),
+            &[],
+        )
+        .unwrap();
+        assert_eq!(settings.auth.keys.len(), 2);
+        assert!(settings.auth.keys.admits(b"second-key-for-tests"));
+        assert_eq!(settings.server.cors_origins, ["https://a.example"]);
+        assert!(settings.openai.model_aliases.is_empty());
+        assert!(!settings.worker.warm_up);
+        assert_eq!(settings.queue.capacity, 0);
+        assert_eq!(settings.server.listen.to_string(), "[::1]:0");
+        assert_eq!(settings.server.metrics_listen.unwrap().port(), 9090);
+        assert_eq!(
+            settings.server.public_url.unwrap().as_str(),
+            "https://a.example"
+        );
+        assert_eq!(settings.log.format, LogFormat::Json);
+        assert_eq!(settings.openvino.library, Path::new("123"));
+    }
+
+    #[test]
+    fn a_list_of_one_that_looks_like_a_number_or_a_switch_is_a_list() {
+        for text in ["1234567890123456", "true"] {
+            let variables = environment(&[("PIXART__OPENAI__MODEL_ALIASES", text)]);
+            let settings = Settings::resolve(None, &variables, &[]).unwrap();
+            assert_eq!(settings.openai.model_aliases, [text]);
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_its_range_is_told_with_variable_key_value_and_range() {
+        for (variable, value, named) in [
+            ("PIXART__SERVER__MAX_CONNECTIONS", "0", "1 to 65536"),
+            ("PIXART__SERVER__HEADER_READ_SECONDS", "0", "1 to 3600"),
+            ("PIXART__SERVER__BODY_READ_SECONDS", "0", "1 to 3600"),
+            ("PIXART__SERVER__WRITE_STALL_SECONDS", "3601", "1 to 3600"),
+            ("PIXART__SERVER__MAX_BODY_KIB", "1025", "1 to 1024"),
+            ("PIXART__SERVER__GRACE_SECONDS", "3601", "0 to 3600"),
+            ("PIXART__SERVER__LISTEN", "localhost:80", "127.0.0.1:8080"),
+            ("PIXART__SERVER__METRICS_LISTEN", ":9090", "127.0.0.1:8080"),
+            ("PIXART__SERVER__CORS_ORIGINS", "a.example", "https://"),
+            ("PIXART__QUEUE__CAPACITY", "1001", "0 to 1000"),
+            ("PIXART__QUEUE__DEADLINE_SECONDS", "86401", "0 to 86400"),
+            ("PIXART__JOBS__TTL_SECONDS", "0", "1 to 86400"),
+            ("PIXART__JOBS__MAX_MEMORY_MIB", "0", "1 to 65536"),
+            ("PIXART__JOBS__MAX_KEPT", "0", "1 to 100000"),
+            ("PIXART__LIMITS__MAX_IMAGES", "101", "1 to 100"),
+            ("PIXART__LIMITS__MAX_SIDE_PX", "4097", "64 to 4096"),
+            ("PIXART__LIMITS__MAX_STEPS", "1001", "1 to 1000"),
+            ("PIXART__LIMITS__MAX_MEGAPIXEL_STEPS", "0", "1 to 1000000"),
+            ("PIXART__WORKER__STALL_SECONDS", "0", "1 to 86400"),
+            ("PIXART__WORKER__WARM_UP", "maybe", "boolean"),
+            ("PIXART__QUEUE__CAPACITY", "-1", "-1"),
+            ("PIXART__LOG__FORMAT", "xml", "json"),
+        ] {
+            let error = Settings::resolve(None, &environment(&[(variable, value)]), &[])
+                .unwrap_err()
+                .to_string();
+            let key = variable
+                .trim_start_matches("PIXART__")
+                .to_lowercase()
+                .replace("__", ".");
+            for part in [variable, &key, value, named] {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_file_is_held_to_ranges_and_its_errors_name_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pixart.toml");
+        for (text, parts) in [
+            (
+                "[queue]\ncapacity = 5000\n",
+                ["pixart.toml", "queue.capacity", "5000"],
+            ),
+            (
+                "[queue]\ncapacity = 'a'\n",
+                ["line 2", "queue.capacity", "string"],
+            ),
+            ("[queue]\n\ncapacity = = 1\n", ["pixart.toml", "line 3", ""]),
+            (
+                "[server]\nlisten = 8080\n",
+                ["line 2", "server.listen", "8080"],
+            ),
+            ("[quest]\n", ["line 1", "quest", "queue"]),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = Settings::resolve(Some(&file), &environment(&[]), &[])
+                .unwrap_err()
+                .to_string();
+            for part in parts {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_error_and_no_debug_output_has_a_key() {
+        const KEY: &str = "hush-hush-hush-hush";
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pixart.toml");
+        for text in [
+            format!("[auth]\nkeys = '{KEY}'\n"),
+            format!("[auth]\nkeys = ['{KEY}', 5]\n"),
+            format!("[auth]\nkeys = ['{KEY}']]\n"),
+            format!("[auth]\nkeys = ['{KEY}'\n"),
+            format!("[auth]\nkeys = {KEY}\n"),
+            format!("[auth]\nkeys = ['{KEY} {KEY}']\n"),
+            format!("[auth]\nkey = ['{KEY}']\n"),
+            format!("[auth]\nkeys = {{ '{KEY}' = '{KEY}' }}\n"),
+        ] {
+            std::fs::write(&file, &text).unwrap();
+            let error = Settings::resolve(Some(&file), &environment(&[]), &[]).unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(!told.contains("hush"), "{text}: {told}");
+            assert!(told.contains("line 2") || told.contains("key 1"), "{told}");
+        }
+        for (variable, value) in [
+            ("PIXART__AUTH__KEYS", "hush"),
+            ("PIXART__AUTH__KEY", KEY),
+            ("PIXART__AUTH__KEYS", "hush hush hush hush"),
+        ] {
+            let variables = environment(&[(variable, value)]);
+            let error = Settings::resolve(None, &variables, &[]).unwrap_err();
+            let told = format!("{error} {error:?} {variables:?}");
+            assert!(!told.contains("hush"), "{told}");
+        }
+        let variables = environment(&[("PIXART__AUTH__KEYS", KEY)]);
+        let settings = Settings::resolve(None, &variables, &[]).unwrap();
+        let told = format!("{settings:?} {:?}", settings.described());
+        assert!(!told.contains("hush"), "{told}");
+        assert!(told.contains("1 (redacted)"), "{told}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_is_no_utf8_is_not_shown() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let value = OsString::from_vec(b"hush-hush-hush-\xff".to_vec());
+        let variables = Environment::of([("PIXART__AUTH__KEYS".into(), value)]);
+        let error = Settings::resolve(None, &variables, &[]).unwrap_err();
+        let told = format!("{error} {error:?}");
+        assert!(!told.contains("hush"), "{told}");
+        assert!(told.contains("PIXART__AUTH__KEYS"), "{told}");
+    }
+
+    #[test]
+    fn the_file_of_keys_is_read_with_the_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys");
+        std::fs::write(&file, "# staff\nkey-from-the-file-1\n").unwrap();
+        let variables = environment(&[
+            ("PIXART__AUTH__KEYS", "key-from-the-variable"),
+            ("PIXART__AUTH__KEYS_FILE", file.to_str().unwrap()),
+        ]);
+        let settings = Settings::resolve(None, &variables, &[]).unwrap();
+        assert_eq!(settings.auth.keys.len(), 2);
+        assert!(settings.auth.keys.admits(b"key-from-the-file-1"));
+        std::fs::remove_file(&file).unwrap();
+        assert!(Settings::resolve(None, &variables, &[]).is_err());
+    }
+
+    #[test]
+    fn every_setting_is_described_once() {
+        let described = Settings::default().described();
+        let value = |key: &str| {
+            let found = described.iter().find(|(known, _)| known == key);
+            found.map(|(_, value)| value.as_str())
+        };
+        assert_eq!(value("server.listen"), Some("127.0.0.1:8080"));
+        assert_eq!(value("server.metrics_listen"), Some(""));
+        assert_eq!(value("worker.warm_up"), Some("true"));
+        assert_eq!(value("auth.keys"), Some("0 (redacted)"));
+        assert_eq!(value("limits.max_megapixel_steps"), Some("200"));
+        assert!(
+            value("openai.model_aliases")
+                .unwrap()
+                .starts_with("gpt-image-1,")
+        );
     }
 }
