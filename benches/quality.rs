@@ -14,7 +14,7 @@ use std::path::Path;
 use pixart::app::App;
 use pixart::config::{Environment, Settings};
 use pixart::convert::{ComponentWeights, ConvertOptions, Progress, convert};
-use pixart::domain::{GenerateRequest, Guidance, ImageSize, Prompt, SchedulerKind, Seed, Steps};
+use pixart::domain::{ImageSize, Prompt, RequestDraft, SchedulerKind, Seed};
 use pixart::model::{Variant, WeightsFormat};
 use pixart::pipeline::{Event, Generate as _, Watch};
 
@@ -136,20 +136,15 @@ fn draw_all(model: &Path, precision: &str) -> Vec<Drawn> {
         .iter()
         .zip(1..)
         .map(|(prompt, seed)| {
-            let request = GenerateRequest {
-                prompt: Prompt::new(*prompt).unwrap(),
-                negative_prompt: Prompt::negative("").unwrap(),
-                steps: Steps::new(4).unwrap(),
-                guidance: Guidance::new(0.0).unwrap(),
-                seed: Seed::new(seed),
-                size: ImageSize::new(128, 128).unwrap(),
-                scheduler: SchedulerKind::Lcm,
-                resolution_binning: false,
-                clean_caption: false,
-                embed_prompt: false,
+            let draft = RequestDraft {
+                size: Some(ImageSize::new(128, 128).unwrap()),
+                resolution_binning: Some(false),
+                scheduler: Some(SchedulerKind::Lcm),
+                ..RequestDraft::new(Prompt::new(*prompt).unwrap(), Seed::new(seed))
             };
+            let request = draft.complete(pipeline.planner().defaults());
             let mut drawn = Drawn::default();
-            let png = pipeline.generate(&request, &mut drawn).unwrap().png;
+            let png = pipeline.generate(&request, &mut drawn).unwrap().image;
             let mut reader = png::Decoder::new(std::io::Cursor::new(png))
                 .read_info()
                 .unwrap();

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::config::{Environment, Settings, cache_folder, openvino_folders};
 use crate::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, REVISION, convert};
+use crate::domain::{ImageSize, RequestDefaults};
 use crate::engine::{CompileOptions, CompiledGraph, Runtime};
 use crate::model::{
     Defaults, EMBEDDED_NAME, ForeignModel, ModelDirectory, ModelError, PipelineClass,
@@ -15,7 +17,7 @@ use crate::model::{
     embedded_digest, has_embedded_model, read_bytes, read_text, unpack_embedded_model,
 };
 use crate::pipeline::tokenizer::PromptTokenizer;
-use crate::pipeline::{ModelFacts, Networks, Pipeline};
+use crate::pipeline::{ModelFacts, Networks, Pipeline, Planner};
 
 /// Everything that a subcommand starts from.
 pub struct App {
@@ -31,12 +33,10 @@ pub enum Model {
     Foreign(Box<ForeignModel>),
 }
 
-/// A pipeline, and what a face needs to know to fill in a request.
+/// A model that is ready to draw.
 pub struct Loaded {
-    /// Draws.
+    /// Draws. Its planner fills in requests and checks them, on any thread.
     pub pipeline: Pipeline,
-    /// Size and binning when none are asked for.
-    pub defaults: Defaults,
     /// Time of checking, reading and compiling.
     pub load: Duration,
 }
@@ -209,9 +209,14 @@ impl App {
             transformer: Box::new(transformer),
             vae_decoder: Box::new(vae_decoder),
         };
+        let defaults = RequestDefaults {
+            scheduler: scheduler.kind(),
+            size: ImageSize::new(parts.defaults.width_px, parts.defaults.height_px)?,
+            resolution_binning: parts.defaults.resolution_binning,
+        };
+        let planner = Arc::new(Planner::new(tokenizer, scheduler, facts, defaults));
         Ok(Loaded {
-            pipeline: Pipeline::new(tokenizer, networks, scheduler, facts),
-            defaults: parts.defaults,
+            pipeline: Pipeline::new(planner, networks),
             load: start.elapsed(),
         })
     }

@@ -81,7 +81,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             PipelineError::Engine { .. }
             | PipelineError::NotFinite { .. }
             | PipelineError::Pixels(_)
-            | PipelineError::Png(_) => INFERENCE,
+            | PipelineError::Encode(_) => INFERENCE,
             PipelineError::Cancelled => INTERRUPTED,
         });
     }

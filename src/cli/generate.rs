@@ -1,4 +1,4 @@
-//! `pixart generate`: a prompt → one or more PNG files.
+//! `pixart generate`: a prompt → one or more pictures.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,9 @@ use super::progress::{ConvertProgress, Interrupt, StepBar};
 use super::{Common, ModelFlags, say};
 use crate::app::Loaded;
 use crate::domain::{
-    GenerateRequest, Generated, Guidance, ImageSize, InvalidRequest, Prompt, SchedulerKind, Seed,
-    Steps,
+    Compression, GenerateRequest, Generated, Guidance, InvalidRequest, OutputFormat, Prompt,
+    RequestDraft, Seed, Steps,
 };
-use crate::model::Defaults;
 use crate::pipeline::Generate as _;
 
 /// Draw a picture from a prompt.
@@ -72,12 +71,16 @@ pub(super) struct Generate {
     #[arg(long)]
     clean_caption: bool,
 
-    /// The PNG file; picture i of several gets -i before its ending [default: pixart-SEED.png, or with a number where
-    /// another picture has that name]
+    /// The file: PNG, JPEG or WebP by its ending, PNG with any other; picture i of several gets -i before it
+    /// [default: pixart-SEED.png, or with a number where another picture has that name]
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
 
-    /// Put the prompts into the PNG's text chunks beside the receipt
+    /// Quality of a JPEG, 0 to 100; PNG and WebP lose nothing [default: 90]
+    #[arg(long, value_name = "N")]
+    output_compression: Option<u32>,
+
+    /// Put the prompts into a PNG's text chunks beside the receipt
     #[arg(long)]
     embed_prompt: bool,
 
@@ -96,9 +99,9 @@ pub(super) struct Generate {
 impl Generate {
     pub(super) fn run(&self, common: &Common) -> Result<()> {
         // What can be refused without a model is refused before one is loaded.
-        let parts = self.parts()?;
+        let draft = self.draft()?;
         let app = common.app(self.model.settings()?)?;
-        let outputs = Outputs::new(self.output.clone(), parts.seed, self.count)?;
+        let outputs = Outputs::new(self.output.clone(), draft.seed, self.count)?;
         let interrupt = Interrupt::listen()?;
         let quiet = self.quiet || self.json;
 
@@ -109,7 +112,7 @@ impl Generate {
         interrupt.check()?;
         self.model.warn_of_unused(&model);
         let mut loaded = app.load(&mut runtime, &model)?;
-        let first = parts.request(&loaded)?;
+        let first = draft.complete(loaded.pipeline.planner().defaults());
         interrupt.attended(|| self.draw(&mut loaded, &first, &outputs, &interrupt))
     }
 
@@ -132,7 +135,7 @@ impl Generate {
             let picture = loaded.pipeline.generate(&request, &mut bar);
             bar.finish();
             let picture = picture?;
-            let path = outputs.write(index, &picture.png)?;
+            let path = outputs.write(index, &picture.image)?;
             if self.json {
                 pages.push(page(&path, &picture));
             } else if self.quiet {
@@ -158,7 +161,7 @@ impl Generate {
     }
 
     /// Parses everything that does not depend on the model.
-    fn parts(&self) -> Result<Parts, InvalidRequest> {
+    fn draft(&self) -> Result<RequestDraft, InvalidRequest> {
         if !(1..=1000).contains(&self.count) {
             return Err(InvalidRequest::OutOfRange {
                 field: "count",
@@ -166,9 +169,12 @@ impl Generate {
                 expected: "1 to 1000".to_owned(),
             });
         }
-        Ok(Parts {
+        Ok(RequestDraft {
             prompt: Prompt::new(utf8("prompt", &self.prompt)?)?,
-            negative_prompt: Prompt::negative(utf8("negative_prompt", &self.negative_prompt)?)?,
+            negative_prompt: Some(Prompt::negative(utf8(
+                "negative_prompt",
+                &self.negative_prompt,
+            )?)?),
             steps: self.steps.map(Steps::new).transpose()?,
             guidance: self.guidance_scale.map(Guidance::new).transpose()?,
             seed: Seed::new(self.seed.unwrap_or_else(random_seed)),
@@ -181,48 +187,18 @@ impl Generate {
             },
             clean_caption: self.clean_caption,
             embed_prompt: self.embed_prompt,
+            output_format: self.output.as_deref().map_or(OutputFormat::Png, format_of),
+            output_compression: self.output_compression.map(Compression::new).transpose()?,
         })
     }
 }
 
-/// A request with the gaps that the model fills.
-struct Parts {
-    prompt: Prompt,
-    negative_prompt: Prompt,
-    steps: Option<Steps>,
-    guidance: Option<Guidance>,
-    seed: Seed,
-    size: Option<ImageSize>,
-    scheduler: Option<SchedulerKind>,
-    resolution_binning: Option<bool>,
-    clean_caption: bool,
-    embed_prompt: bool,
-}
-
-impl Parts {
-    fn request(self, loaded: &Loaded) -> Result<GenerateRequest, InvalidRequest> {
-        let Defaults {
-            width_px,
-            height_px,
-            resolution_binning,
-        } = loaded.defaults;
-        let scheduler = self.scheduler.unwrap_or(loaded.pipeline.own_scheduler());
-        Ok(GenerateRequest {
-            prompt: self.prompt,
-            negative_prompt: self.negative_prompt,
-            steps: self.steps.unwrap_or(scheduler.default_steps()),
-            guidance: self.guidance.unwrap_or(scheduler.default_guidance()),
-            seed: self.seed,
-            size: match self.size {
-                Some(size) => size,
-                None => ImageSize::new(width_px, height_px)?,
-            },
-            scheduler,
-            resolution_binning: self.resolution_binning.unwrap_or(resolution_binning),
-            clean_caption: self.clean_caption,
-            embed_prompt: self.embed_prompt,
-        })
-    }
+/// The format that a file's ending promises; PNG where it promises none.
+fn format_of(path: &Path) -> OutputFormat {
+    path.extension()
+        .and_then(OsStr::to_str)
+        .and_then(OutputFormat::of_extension)
+        .unwrap_or_default()
 }
 
 fn utf8<'text>(field: &'static str, text: &'text OsStr) -> Result<&'text str, InvalidRequest> {
@@ -279,6 +255,12 @@ fn page(path: &Path, picture: &Generated) -> Value {
         receipt.insert(name.to_owned(), json!(value));
     }
     receipt.insert("steps".to_owned(), json!(request.steps.count()));
+    if let Some(compression) = request.compression() {
+        receipt.insert(
+            "output_compression".to_owned(),
+            json!(compression.percent()),
+        );
+    }
     receipt.insert(
         "guidance_scale".to_owned(),
         number(request.guidance.scale()),

@@ -44,7 +44,7 @@ impl Info {
         interrupt.check()?;
         self.model.warn_of_unused(&model);
         let loaded = app.load(&mut runtime, &model)?;
-        let precision = &loaded.pipeline.facts().precision;
+        let precision = &loaded.pipeline.planner().facts().precision;
         let device = &app.settings().openvino.device;
         if self.json {
             let mut page = machine;

@@ -42,16 +42,16 @@ impl Outputs {
     }
 
     /// Writes a picture under its name when it is whole.
-    pub(super) fn write(&self, index: u32, png: &[u8]) -> Result<PathBuf, OutputError> {
+    pub(super) fn write(&self, index: u32, picture: &[u8]) -> Result<PathBuf, OutputError> {
         let mut path = self.path_of(index);
         if let Self::BySeed(_) = self {
-            path = free_name(&path, png);
+            path = free_name(&path, picture);
         }
         let written = target(&path).and_then(|target| {
             let mut file = tempfile::Builder::new()
                 .permissions(readable_by_all())
                 .tempfile_in(folder_of(&target))?;
-            file.write_all(png)?;
+            file.write_all(picture)?;
             file.persist(&target)?;
             Ok(())
         });
@@ -89,9 +89,9 @@ fn numbered(path: &Path, number: &str, ending: &OsStr) -> PathBuf {
 }
 
 /// `path`, or with -2, -3, … the first name that is free or already holds this very picture.
-fn free_name(path: &Path, png: &[u8]) -> PathBuf {
+fn free_name(path: &Path, picture: &[u8]) -> PathBuf {
     let usable = |path: &Path| {
-        fs::symlink_metadata(path).is_err() || fs::read(path).is_ok_and(|there| there == png)
+        fs::symlink_metadata(path).is_err() || fs::read(path).is_ok_and(|there| there == picture)
     };
     let mut candidate = path.to_owned();
     for number in 2_u64.. {

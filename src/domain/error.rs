@@ -64,10 +64,60 @@ pub enum InvalidRequest {
         /// The nearest size that works.
         suggestion: String,
     },
+    /// A format that is not built in.
+    #[error("output_format '{got}' is not one of png, jpeg, webp")]
+    UnknownOutputFormat {
+        /// The text found.
+        got: String,
+    },
     /// A scheduler that is not built in.
     #[error("scheduler '{got}' is not one of lcm, dpmsolver++")]
     UnknownScheduler {
         /// The text found.
         got: String,
     },
+}
+
+impl InvalidRequest {
+    /// The field that it is about, by its name in receipts and JSON.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::EmptyPrompt => "prompt",
+            Self::PromptTooLong { field, .. }
+            | Self::NulInPrompt { field, .. }
+            | Self::NotUtf8 { field }
+            | Self::OutOfRange { field, .. } => field,
+            Self::SizeSyntax { .. } | Self::SizeMultiple { .. } => "size",
+            Self::UnknownOutputFormat { .. } => "output_format",
+            Self::UnknownScheduler { .. } => "scheduler",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::domain::{Compression, Guidance, ImageSize, Prompt, SchedulerKind, Steps};
+
+    #[test]
+    fn every_refusal_names_its_field() {
+        let size = ImageSize::new(1, 1).unwrap();
+        for (error, field) in [
+            (Prompt::new("").unwrap_err(), "prompt"),
+            (Prompt::new("\0a").unwrap_err(), "prompt"),
+            (Prompt::negative("\0").unwrap_err(), "negative_prompt"),
+            (
+                Prompt::negative("x".repeat(5000)).unwrap_err(),
+                "negative_prompt",
+            ),
+            (Steps::new(0).unwrap_err(), "steps"),
+            (Guidance::new(-1.0).unwrap_err(), "guidance_scale"),
+            (ImageSize::new(0, 8).unwrap_err(), "width"),
+            ("8".parse::<ImageSize>().unwrap_err(), "size"),
+            (size.check_multiple(16).unwrap_err(), "size"),
+            ("euler".parse::<SchedulerKind>().unwrap_err(), "scheduler"),
+            (Compression::new(101).unwrap_err(), "output_compression"),
+        ] {
+            assert_eq!(error.field(), field, "{error}");
+        }
+    }
 }

@@ -1,15 +1,14 @@
 //! What comes back: the picture, where the time went, and enough to draw it again.
 
-use std::fmt;
 use std::time::Duration;
 
-use super::{GenerateRequest, ImageSize};
+use super::{GenerateRequest, ImageSize, Warning};
 
 /// A finished picture.
 #[derive(Debug, Clone)]
 pub struct Generated {
-    /// The PNG file, receipt in its text chunks.
-    pub png: Vec<u8>,
+    /// The file, in the format that was asked for. A PNG has the receipt in its text chunks.
+    pub image: Vec<u8>,
     /// Where the time went.
     pub timings: Timings,
     /// What it was drawn with.
@@ -29,7 +28,7 @@ pub struct Timings {
     pub steps: Vec<Duration>,
     /// Latents to pixels.
     pub vae_decode: Duration,
-    /// Resize and crop after binning, and PNG.
+    /// Resize and crop after binning, and the file: called after PNG, whatever the format.
     pub png_encode: Duration,
 }
 
@@ -71,7 +70,7 @@ impl Receipt {
     /// The receipt as names and values, in the order in which people read it. Prompts are not part of it.
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let request = &self.request;
-        vec![
+        let mut fields = vec![
             ("seed", request.seed.value().to_string()),
             ("scheduler", request.scheduler.to_string()),
             ("steps", request.steps.count().to_string()),
@@ -80,6 +79,7 @@ impl Receipt {
             ("drawn_size", self.drawn_size.to_string()),
             ("resolution_binning", request.resolution_binning.to_string()),
             ("clean_caption", request.clean_caption.to_string()),
+            ("output_format", request.output_format.to_string()),
             ("model", self.model.clone()),
             ("weights", self.weights.clone()),
             ("device", self.device.clone()),
@@ -87,65 +87,10 @@ impl Receipt {
             ("model_digest", self.model_digest.clone()),
             ("openvino", self.openvino_version.clone()),
             ("pixart", env!("CARGO_PKG_VERSION").to_owned()),
-        ]
-    }
-}
-
-/// Something true that the caller may not expect; the picture was drawn all the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Warning {
-    /// The prompt was longer than the text encoder reads.
-    PromptCut {
-        /// `prompt` or `negative_prompt`.
-        field: &'static str,
-        /// Tokens kept, end mark included.
-        kept: usize,
-        /// Tokens found, end mark included.
-        found: usize,
-    },
-    /// A negative prompt was given and guidance is not active.
-    NegativePromptWithoutEffect,
-    /// The picture was drawn at a bin of the checkpoint, then resized and cropped.
-    SizeBinned {
-        /// Size drawn.
-        drawn: ImageSize,
-        /// Size asked for.
-        asked: ImageSize,
-    },
-    /// LCM students are trained for 2 to 8 steps.
-    StepsOutsideLcmRange {
-        /// Steps asked for.
-        steps: usize,
-    },
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PromptCut { field, kept, found } => {
-                write!(
-                    f,
-                    "{field} was cut: {found} tokens, and the model reads {kept}"
-                )
-            }
-            Self::NegativePromptWithoutEffect => {
-                write!(
-                    f,
-                    "negative_prompt has no effect while guidance_scale is 1 or below"
-                )
-            }
-            Self::SizeBinned { drawn, asked } => {
-                write!(
-                    f,
-                    "drawn at {drawn}, the nearest size that the model was trained for, then resized to {asked}"
-                )
-            }
-            Self::StepsOutsideLcmRange { steps } => {
-                write!(
-                    f,
-                    "{steps} steps with the lcm scheduler: its students are trained for 2 to 8"
-                )
-            }
+        ];
+        if let Some(compression) = request.compression() {
+            fields.push(("output_compression", compression.percent().to_string()));
         }
+        fields
     }
 }

@@ -3,10 +3,16 @@
 //! Every value here is parsed by its one constructor and trusted from there on. No serde, no I/O:
 //! the faces (command line, HTTP) translate their own syntax into these types.
 
+mod draft;
 mod error;
 mod generated;
+mod output;
 mod request;
+mod warning;
 
+pub use draft::{RequestDefaults, RequestDraft};
 pub use error::InvalidRequest;
-pub use generated::{Generated, Receipt, Timings, Warning};
+pub use generated::{Generated, Receipt, Timings};
+pub use output::{Compression, OutputFormat};
 pub use request::{GenerateRequest, Guidance, ImageSize, Prompt, SchedulerKind, Seed, Steps};
+pub use warning::Warning;

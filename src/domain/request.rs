@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::InvalidRequest;
+use super::{Compression, InvalidRequest, OutputFormat};
 
 /// A text of at most [`Prompt::MAX_CHARS`] characters without NUL. It may be empty only as a negative prompt.
 ///
@@ -33,6 +33,11 @@ impl Prompt {
     /// When the text is too long or has a NUL character.
     pub fn negative(text: impl Into<String>) -> Result<Self, InvalidRequest> {
         Self::checked("negative_prompt", text.into())
+    }
+
+    /// The negative prompt of who gives none.
+    pub fn empty() -> Self {
+        Self(String::new())
     }
 
     fn checked(field: &'static str, text: String) -> Result<Self, InvalidRequest> {
@@ -313,6 +318,20 @@ pub struct GenerateRequest {
     pub clean_caption: bool,
     /// Put the prompts into the PNG beside the receipt.
     pub embed_prompt: bool,
+    /// What kind of file the picture becomes.
+    pub output_format: OutputFormat,
+    /// Quality of a JPEG, [`Compression::DEFAULT`] when left out; without effect on the formats that lose nothing.
+    pub output_compression: Option<Compression>,
+}
+
+impl GenerateRequest {
+    /// The compression in force: none for the formats that lose nothing.
+    pub fn compression(&self) -> Option<Compression> {
+        match self.output_format {
+            OutputFormat::Jpeg => Some(self.output_compression.unwrap_or(Compression::DEFAULT)),
+            OutputFormat::Png | OutputFormat::Webp => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::encode::EncodeError;
 use super::pixels::PixelsError;
 use super::schedule::ScheduleError;
 use super::tokenizer::TokenizerError;
@@ -82,14 +83,37 @@ pub enum PipelineError {
     #[error(transparent)]
     Pixels(#[from] PixelsError),
     /// The picture cannot be encoded.
-    #[error("PNG: {0}")]
-    Png(#[from] png::EncodingError),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
 }
 
 impl PipelineError {
+    /// The field of the request that does not suit, where the request is what has to change.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Request(error) => Some(error.field()),
+            Self::NoBins { .. } => Some("resolution_binning"),
+            Self::FrozenSize { .. } => Some("size"),
+            Self::Schedule(error) => Some(match error {
+                ScheduleError::TooManySteps { .. } | ScheduleError::BeyondTraining { .. } => {
+                    "steps"
+                }
+                ScheduleError::Config(_) | ScheduleError::NothingLeft { .. } => "scheduler",
+            }),
+            Self::FrozenShape { .. }
+            | Self::Tokenizer(_)
+            | Self::Engine { .. }
+            | Self::Shape { .. }
+            | Self::NotFinite { .. }
+            | Self::Pixels(_)
+            | Self::Encode(_)
+            | Self::Cancelled => None,
+        }
+    }
+
     /// An engine's error at `stage`; a cancelled inference is a cancelled picture.
     pub(super) fn engine(stage: &'static str, source: EngineError) -> Self {
         match source {

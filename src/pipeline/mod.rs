@@ -1,4 +1,4 @@
-//! The path from a prompt to a PNG, as diffusers' `PixArtAlphaPipeline` and `PixArtSigmaPipeline` walk it.
+//! The path from a prompt to a picture's file, as diffusers' `PixArtAlphaPipeline` and `PixArtSigmaPipeline` walk it.
 //!
 //! [`Pipeline::generate`] is the recipe, one call a line. The networks stand behind [`engine::Graph`]; everything else is
 //! plain arithmetic in f32, in the order of the reference. No async, no serde, no metrics.
@@ -9,10 +9,12 @@
 
 pub mod caption;
 mod denoise;
+pub mod encode;
 mod error;
 pub mod guidance;
 pub mod noise;
 pub mod pixels;
+mod plan;
 pub mod png;
 pub mod schedule;
 mod text;
@@ -20,23 +22,19 @@ pub mod tokenizer;
 mod vae;
 mod watch;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ndarray::Array4;
 
 pub use error::PipelineError;
+pub use plan::{Plan, Planner, TokenCount};
 pub use watch::{Event, Unwatched, Watch};
 
-use crate::domain::{
-    GenerateRequest, Generated, ImageSize, Receipt, SchedulerKind, Timings, Warning,
-};
+use crate::domain::{GenerateRequest, Generated, ImageSize, Receipt, Timings, Warning};
 use crate::engine::{Graph, Tensor};
-use crate::model::{Bins, PipelineClass, SchedulerConfig};
-use schedule::Schedule;
-use tokenizer::PromptTokenizer;
-
-/// Steps that LCM students are trained for.
-const LCM_STEPS: std::ops::RangeInclusive<usize> = 2..=8;
+use crate::model::PipelineClass;
+use pixels::Rgb8;
 
 /// Draws pictures: the seam that everything above the pipeline sees.
 pub trait Generate {
@@ -96,78 +94,32 @@ pub struct Networks {
 
 /// A model that is ready to draw.
 pub struct Pipeline {
-    tokenizer: PromptTokenizer,
+    planner: Arc<Planner>,
     networks: Networks,
-    scheduler: SchedulerConfig,
-    facts: ModelFacts,
 }
 
 impl Pipeline {
     /// Puts the parts together.
-    pub fn new(
-        tokenizer: PromptTokenizer,
-        networks: Networks,
-        scheduler: SchedulerConfig,
-        facts: ModelFacts,
-    ) -> Self {
-        Self {
-            tokenizer,
-            networks,
-            scheduler,
-            facts,
-        }
+    pub fn new(planner: Arc<Planner>, networks: Networks) -> Self {
+        Self { planner, networks }
     }
 
-    /// What it knows of its model.
-    pub fn facts(&self) -> &ModelFacts {
-        &self.facts
-    }
-
-    /// The scheduler that the checkpoint was made for.
-    pub fn own_scheduler(&self) -> SchedulerKind {
-        self.scheduler.kind()
-    }
-
-    /// The size that a request is drawn at: its own, or its aspect bin's.
-    fn drawn_size(&self, request: &GenerateRequest) -> Result<ImageSize, PipelineError> {
-        let facts = &self.facts;
-        let drawn = if request.resolution_binning {
-            u32::try_from(facts.sample_size)
-                .ok()
-                .and_then(|sample_size| Bins::for_sample_size(facts.class, sample_size))
-                .ok_or(PipelineError::NoBins {
-                    sample_size: facts.sample_size,
-                })?
-                .nearest(request.size)
-        } else {
-            request.size
-        };
-        let multiple = facts.vae_scale_factor * facts.patch_size;
-        drawn.check_multiple(u32::try_from(multiple).expect("at most 2^7 × 64"))?;
-        let grid = (
-            drawn.height_px() as usize / multiple,
-            drawn.width_px() as usize / multiple,
-        );
-        match facts.frozen_grid {
-            Some(frozen) if frozen != grid => Err(PipelineError::FrozenSize {
-                asked: drawn,
-                height_px: frozen.0 * multiple,
-                width_px: frozen.1 * multiple,
-            }),
-            _ => Ok(drawn),
-        }
+    /// What it knows of its model, and what it would draw.
+    pub fn planner(&self) -> &Arc<Planner> {
+        &self.planner
     }
 
     fn receipt(&self, request: &GenerateRequest, drawn_size: ImageSize) -> Receipt {
+        let facts = self.planner.facts();
         Receipt {
             request: request.clone(),
             drawn_size,
-            model: self.facts.name.clone(),
-            weights: self.facts.weights.clone(),
-            device: self.facts.device.clone(),
-            precision: self.facts.precision.clone(),
-            model_digest: self.facts.digest.clone(),
-            openvino_version: self.facts.openvino_version.clone(),
+            model: facts.name.clone(),
+            weights: facts.weights.clone(),
+            device: facts.device.clone(),
+            precision: facts.precision.clone(),
+            model_digest: facts.digest.clone(),
+            openvino_version: facts.openvino_version.clone(),
         }
     }
 }
@@ -178,45 +130,39 @@ impl Generate for Pipeline {
         request: &GenerateRequest,
         watch: &mut dyn Watch,
     ) -> Result<Generated, PipelineError> {
-        let drawn_size = self.drawn_size(request)?;
-        let schedule = Schedule::new(request.scheduler, &self.scheduler, request.steps)?;
-        let mut timings = Timings::default();
-        let mut warnings = warnings_of(request, drawn_size);
+        let plan = self.planner.plan(request)?;
+        let facts = self.planner.facts();
+        let mut warnings = plan.warnings;
+        let mut timings = Timings {
+            tokenize: plan.tokenize,
+            ..Timings::default()
+        };
 
-        let tokens = timed(&mut timings.tokenize, || {
-            text::tokenize(&self.tokenizer, request, &mut warnings)
-        })?;
         let text = timed(&mut timings.text_encode, || {
-            text::encode(
-                self.networks.text_encoder.as_mut(),
-                &tokens,
-                &self.facts,
-                watch,
-            )
+            text::encode(self.networks.text_encoder.as_mut(), &plan.ids, facts, watch)
         })?;
         let latents = denoise::Denoise {
             transformer: self.networks.transformer.as_mut(),
-            facts: &self.facts,
-            schedule: &schedule,
+            facts,
+            schedule: &plan.schedule,
             text: &text,
             request,
-            drawn_size,
+            drawn_size: plan.drawn_size,
         }
         .run(&mut timings.steps, watch)?;
         let decoded = timed(&mut timings.vae_decode, || {
-            vae::decode(
-                self.networks.vae_decoder.as_mut(),
-                latents,
-                &self.facts,
-                watch,
-            )
+            vae::decode(self.networks.vae_decoder.as_mut(), latents, facts, watch)
         })?;
-        let receipt = self.receipt(request, drawn_size);
-        let png = timed(&mut timings.png_encode, || {
-            encode(decoded, request, &receipt)
+        let receipt = self.receipt(request, plan.drawn_size);
+        let (image, is_flat) = timed(&mut timings.png_encode, || {
+            let picture = pixels::to_rgb8(pixels::resize_and_crop(decoded, request.size).view())?;
+            Ok::<_, PipelineError>((encode(&picture, request, &receipt)?, picture.is_flat()))
         })?;
+        if is_flat {
+            warnings.push(Warning::FlatPicture);
+        }
         Ok(Generated {
-            png,
+            image,
             timings,
             receipt,
             warnings,
@@ -224,13 +170,12 @@ impl Generate for Pipeline {
     }
 }
 
-/// Decoded values → the PNG: resize and crop after binning, 8 bits, receipt in the text chunks.
+/// The file of a picture, with the receipt where its format carries one.
 fn encode(
-    decoded: Array4<f32>,
+    picture: &Rgb8,
     request: &GenerateRequest,
     receipt: &Receipt,
 ) -> Result<Vec<u8>, PipelineError> {
-    let picture = pixels::to_rgb8(pixels::resize_and_crop(decoded, request.size).view())?;
     let mut text: Vec<(String, String)> = receipt
         .fields()
         .into_iter()
@@ -246,26 +191,7 @@ fn encode(
             request.negative_prompt.as_str().to_owned(),
         ));
     }
-    Ok(png::encode(&picture, &text)?)
-}
-
-/// What can be told from the request alone.
-fn warnings_of(request: &GenerateRequest, drawn: ImageSize) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    if !request.guidance.is_active() && !request.negative_prompt.as_str().is_empty() {
-        warnings.push(Warning::NegativePromptWithoutEffect);
-    }
-    if drawn != request.size {
-        warnings.push(Warning::SizeBinned {
-            drawn,
-            asked: request.size,
-        });
-    }
-    let steps = request.steps.count();
-    if request.scheduler == SchedulerKind::Lcm && !LCM_STEPS.contains(&steps) {
-        warnings.push(Warning::StepsOutsideLcmRange { steps });
-    }
-    warnings
+    Ok(encode::encode(picture, request, &text)?)
 }
 
 /// Runs `work` and puts the time that it took into `slot`.

@@ -16,6 +16,25 @@ pub struct Rgb8 {
     pub data: Vec<u8>,
 }
 
+impl Rgb8 {
+    /// The most that a channel of a flat picture varies: less than anyone sees.
+    const FLAT: u8 = 2;
+
+    /// Whether all pixels have nearly the same colour.
+    pub fn is_flat(&self) -> bool {
+        let mut ranges = [(u8::MAX, u8::MIN); 3];
+        for pixel in self.data.as_chunks::<3>().0 {
+            for ((least, most), &value) in ranges.iter_mut().zip(pixel) {
+                *least = value.min(*least);
+                *most = value.max(*most);
+            }
+        }
+        ranges
+            .iter()
+            .all(|(least, most)| most.saturating_sub(*least) <= Self::FLAT)
+    }
+}
+
 /// A decoded picture that is none.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PixelsError {
@@ -160,6 +179,16 @@ mod tests {
             to_rgb8(Array4::zeros(got).view()),
             Err(PixelsError::Shape { got })
         );
+    }
+
+    #[test]
+    fn one_pixel_of_another_colour_makes_a_picture() {
+        let mut picture = to_rgb8(planes([-0.5, 0.2, 1.0]).view()).unwrap();
+        assert!(picture.is_flat());
+        picture.data[10] -= 2;
+        assert!(picture.is_flat(), "nobody sees that");
+        picture.data[10] -= 1;
+        assert!(!picture.is_flat());
     }
 
     #[test]

@@ -1,10 +1,8 @@
-//! Prompts → token ids → text embeddings.
+//! Token ids → text embeddings.
 
 use ndarray::Array2;
 
-use super::tokenizer::PromptTokenizer;
-use super::{Event, ModelFacts, PipelineError, Watch, caption, check_finite};
-use crate::domain::{GenerateRequest, Prompt, Warning};
+use super::{Event, ModelFacts, PipelineError, Watch, check_finite};
 use crate::engine::{Graph, Tensor};
 
 const STAGE: &str = "text encoder";
@@ -13,34 +11,6 @@ const STAGE: &str = "text encoder";
 pub(super) struct Both<T> {
     pub(super) prompt: T,
     pub(super) negative: Option<T>,
-}
-
-/// Token ids of the prompts, at their true lengths.
-pub(super) fn tokenize(
-    tokenizer: &PromptTokenizer,
-    request: &GenerateRequest,
-    warnings: &mut Vec<Warning>,
-) -> Result<Both<Vec<i64>>, PipelineError> {
-    let mut ids = |field: &'static str, prompt: &Prompt| -> Result<Vec<i64>, PipelineError> {
-        let text = caption::preprocess(prompt.as_str(), request.clean_caption);
-        let tokens = tokenizer.encode(&text)?;
-        if tokens.found > tokens.ids.len() {
-            warnings.push(Warning::PromptCut {
-                field,
-                kept: tokens.ids.len(),
-                found: tokens.found,
-            });
-        }
-        Ok(tokens.ids)
-    };
-    Ok(Both {
-        prompt: ids("prompt", &request.prompt)?,
-        negative: request
-            .guidance
-            .is_active()
-            .then(|| ids("negative_prompt", &request.negative_prompt))
-            .transpose()?,
-    })
 }
 
 /// Text embeddings f32 `[tokens, width]`. Padding is masked everywhere, so each prompt runs at its true length: the same

@@ -24,6 +24,14 @@ pub struct PromptTokens {
     pub ids: Vec<i64>,
     /// How many tokens the whole text has, `</s>` counted: more than `ids` holds when it was cut.
     pub found: usize,
+    /// The text of the tokens that were cut, as they are spelt in the vocabulary with spaces for `▁`; at most
+    /// [`PromptTokens::MAX_LOST_CHARS`] characters, `…` at the end where there is more. Empty when nothing was cut.
+    pub lost: String,
+}
+
+impl PromptTokens {
+    /// The longest `lost`, so that an answer that quotes it stays readable.
+    pub const MAX_LOST_CHARS: usize = 200;
 }
 
 impl fmt::Debug for PromptTokens {
@@ -144,19 +152,29 @@ impl PromptTokenizer {
             None => text.to_owned(),
         };
         let mut ids = Vec::new();
+        let mut lost = Lost::default();
         for word in normalized.split_whitespace() {
             for chunk in metaspace(word) {
                 let tokens = self
                     .unigram
                     .tokenize(&chunk)
                     .map_err(TokenizerError::Search)?;
-                ids.extend(tokens.iter().map(|token| i64::from(token.id)));
+                for token in tokens {
+                    if ids.len() + 1 >= self.max_tokens {
+                        lost.push(&token.value);
+                    }
+                    ids.push(i64::from(token.id));
+                }
             }
         }
         let found = ids.len() + 1;
         ids.truncate(self.max_tokens - 1);
         ids.push(i64::from(self.eos_id));
-        Ok(PromptTokens { ids, found })
+        Ok(PromptTokens {
+            ids,
+            found,
+            lost: lost.text(),
+        })
     }
 
     /// Number of pieces: every id is below it. It is to be at most the rows of the text encoder's embedding.
@@ -178,6 +196,40 @@ impl PromptTokenizer {
 /// What a special piece is called in the search, so that no text meets it: words hold no white space, and prompts no NUL.
 fn unreachable_text(id: usize) -> String {
     format!("\n\0{id}")
+}
+
+/// Collects the text of the tokens that are cut, one character more than is told.
+#[derive(Default)]
+struct Lost {
+    text: String,
+    chars: usize,
+}
+
+impl Lost {
+    fn push(&mut self, piece: &str) {
+        let room = (PromptTokens::MAX_LOST_CHARS + 1).saturating_sub(self.chars);
+        for character in piece.chars().take(room) {
+            // The first piece begins a word, or is the rest of one that was cut in its middle.
+            if character.is_control() || (character == '▁' && self.text.is_empty()) {
+                continue;
+            }
+            self.text
+                .push(if character == '▁' { ' ' } else { character });
+            self.chars += 1;
+        }
+    }
+
+    fn text(mut self) -> String {
+        if self.chars > PromptTokens::MAX_LOST_CHARS {
+            self.text = self
+                .text
+                .chars()
+                .take(PromptTokens::MAX_LOST_CHARS - 1)
+                .collect();
+            self.text.push('…');
+        }
+        self.text
+    }
 }
 
 /// `tokenizers`' `Metaspace('▁', prepend "always", split)` on one word: `▁` in front unless it is there, then a cut before each `▁`.
@@ -220,6 +272,31 @@ mod tests {
         assert_eq!(tokens.ids.len(), 120);
         assert_eq!(tokens.ids.last(), Some(&1));
         assert!(tokens.found > 400);
+    }
+
+    #[test]
+    fn what_is_cut_is_told_from_the_very_place_where_it_begins() {
+        let tokenizer = sketchbook();
+        let text = format!("{}a green tree at night", "red circle ".repeat(200));
+        let whole = tokenizer.encode("a green tree at night").unwrap();
+        assert_eq!((whole.ids.len(), whole.lost.as_str()), (whole.found, ""));
+        let room = tokenizer.encode(&text).unwrap().found - whole.found + 1;
+        let exact = PromptTokenizer::from_sentencepiece(SKETCHBOOK, room).unwrap();
+        let tokens = exact.encode(&text).unwrap();
+        assert_eq!(tokens.lost, "a green tree at night");
+        let one_more = PromptTokenizer::from_sentencepiece(SKETCHBOOK, room + 1).unwrap();
+        assert_eq!(one_more.encode(&text).unwrap().lost, "green tree at night");
+    }
+
+    #[test]
+    fn much_lost_text_is_told_in_two_hundred_characters() {
+        let lost = sketchbook()
+            .encode(&"red circle ".repeat(200))
+            .unwrap()
+            .lost;
+        assert_eq!(lost.chars().count(), PromptTokens::MAX_LOST_CHARS);
+        assert!(lost.ends_with('…'), "{lost}");
+        assert!(lost.contains("red circle red circle"), "{lost}");
     }
 
     #[test]
@@ -313,6 +390,8 @@ mod tests {
             prop_assert_eq!(*eos, 1);
             prop_assert!(rest.iter().all(|&id| id > 1));
             prop_assert!(tokens.ids.len() == tokens.found.min(120));
+            prop_assert!(tokens.found > 120 || tokens.lost.is_empty());
+            prop_assert!(tokens.lost.chars().count() <= PromptTokens::MAX_LOST_CHARS);
         }
 
         #[test]

@@ -2,6 +2,7 @@
 
 mod draws;
 mod foreign;
+mod formats;
 mod info;
 mod interrupt;
 mod models;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::{ArrayView2, ArrayView4};
-use pixart::domain::{GenerateRequest, Guidance, ImageSize, Prompt, Seed, Steps};
+use pixart::domain::{GenerateRequest, Guidance, ImageSize, OutputFormat, Prompt, Seed, Steps};
 use pixart::model::WeightsFormat;
 use pixart::pipeline::{Event, Generate as _, Watch};
 use safetensors::SafeTensors;
@@ -95,6 +95,8 @@ impl Case {
             resolution_binning: self.parameter("use_resolution_binning") == "true",
             clean_caption: self.parameter("clean_caption") == "true",
             embed_prompt: false,
+            output_format: OutputFormat::Png,
+            output_compression: None,
         }
     }
 }
@@ -139,7 +141,7 @@ fn runs_like_diffusers(name: &str, case: &Case, model: &Path, source: &Path) {
     } else {
         assert!(compared > 0, "{name}: no tensor was compared");
     }
-    compare_pictures(name, &decode_png(&generated.png), &tensors);
+    compare_pictures(name, &decode_png(&generated.image), &tensors);
 }
 
 fn compare(what: &str, ours: &[f32], reference: &[f32]) {

@@ -3,15 +3,17 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 
 use pixart::domain::{
-    GenerateRequest, Generated, Guidance, ImageSize, Prompt, SchedulerKind, Seed, Steps,
+    GenerateRequest, Generated, Guidance, ImageSize, OutputFormat, Prompt, RequestDefaults,
+    SchedulerKind, Seed, Steps, Warning,
 };
 use pixart::engine::{Graph, Tensor};
 use pixart::model::{PipelineClass, SchedulerConfig};
 use pixart::pipeline::tokenizer::PromptTokenizer;
 use pixart::pipeline::{
-    Event, Generate as _, ModelFacts, Networks, Pipeline, PipelineError, Unwatched, Watch,
+    Event, Generate as _, ModelFacts, Networks, Pipeline, PipelineError, Planner, Unwatched, Watch,
 };
 
 use crate::support::fake_graph::{FakeGraph, ShapeOf};
@@ -53,6 +55,8 @@ fn request() -> GenerateRequest {
         resolution_binning: false,
         clean_caption: false,
         embed_prompt: false,
+        output_format: OutputFormat::Png,
+        output_compression: None,
     }
 }
 
@@ -108,12 +112,15 @@ fn pipeline(networks: Networks, facts: ModelFacts) -> Pipeline {
     let sketchbook = project("models/sketchbook");
     let spiece = fs::read(sketchbook.join("tokenizer/spiece.model")).unwrap();
     let scheduler = fs::read_to_string(sketchbook.join("scheduler/scheduler_config.json")).unwrap();
-    Pipeline::new(
-        PromptTokenizer::from_sentencepiece(&spiece, 120).unwrap(),
-        networks,
-        SchedulerConfig::from_json(&scheduler).unwrap(),
-        facts,
-    )
+    let scheduler = SchedulerConfig::from_json(&scheduler).unwrap();
+    let defaults = RequestDefaults {
+        scheduler: scheduler.kind(),
+        size: ImageSize::new(48, 32).unwrap(),
+        resolution_binning: false,
+    };
+    let tokenizer = PromptTokenizer::from_sentencepiece(&spiece, 120).unwrap();
+    let planner = Planner::new(tokenizer, scheduler, facts, defaults);
+    Pipeline::new(Arc::new(planner), networks)
 }
 
 fn drawn(networks: Networks) -> Result<Generated, PipelineError> {
@@ -156,9 +163,9 @@ fn wrong_shape(outcome: Result<Generated, PipelineError>, stage: &str, shape: &[
 #[test]
 fn good_networks_give_a_png_with_its_receipt() {
     let picture = drawn(good()).unwrap();
-    assert!(picture.warnings.is_empty(), "{:?}", picture.warnings);
+    assert_eq!(picture.warnings, [Warning::FlatPicture]);
     assert_eq!(picture.timings.steps.len(), 3);
-    let decoded = decode_png(&picture.png);
+    let decoded = decode_png(&picture.image);
     assert_eq!((decoded.width, decoded.height), (48, 32));
     // 0.2 / 2 + 0.5 of 255.
     assert!(decoded.rgb.iter().all(|&byte| byte == 153));
