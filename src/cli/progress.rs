@@ -186,7 +186,7 @@ impl Watch for StepBar {
                     self.bar.set_message("decoding");
                 }
             }
-            Event::Predicted { .. } => {}
+            Event::Predicted { .. } | Event::Decoded { .. } => {}
         }
     }
 }

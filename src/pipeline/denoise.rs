@@ -52,7 +52,8 @@ impl Denoise<'_> {
             )?;
             let noise = self.guided(prediction.view());
             let noise = guidance::keep_epsilon(noise.view(), self.facts.latent_channels);
-            latents = solver.step(step, noise, &latents, &mut generator);
+            let stepped = solver.step(step, noise, &latents, &mut generator);
+            latents = stepped.latents;
             check_finite(
                 self.facts,
                 format!("scheduler, step {}", step + 1),
@@ -63,6 +64,7 @@ impl Denoise<'_> {
                 step,
                 steps: timesteps.len(),
                 latents: latents.view(),
+                denoised: stepped.denoised.view(),
             });
         }
         Ok(latents)

@@ -153,6 +153,9 @@ impl Generate for Pipeline {
         let decoded = timed(&mut timings.vae_decode, || {
             vae::decode(self.networks.vae_decoder.as_mut(), latents, facts, watch)
         })?;
+        watch.observe(Event::Decoded {
+            image: decoded.view(),
+        });
         let receipt = self.receipt(request, plan.drawn_size);
         let (image, is_flat) = timed(&mut timings.png_encode, || {
             let picture = pixels::to_rgb8(pixels::resize_and_crop(decoded, request.size).view())?;

@@ -19,7 +19,7 @@ pub enum Event<'a> {
         /// The prediction.
         prediction: ArrayView4<'a, f32>,
     },
-    /// A step is done. f32 `[1, latent_channels, h, w]`.
+    /// A step is done. Both f32 `[1, latent_channels, h, w]`.
     Stepped {
         /// From 0.
         step: usize,
@@ -27,6 +27,13 @@ pub enum Event<'a> {
         steps: usize,
         /// The latents after it.
         latents: ArrayView4<'a, f32>,
+        /// The clean latents that it predicted, which a preview is drawn from.
+        denoised: ArrayView4<'a, f32>,
+    },
+    /// The VAE is done. Before resize and crop.
+    Decoded {
+        /// f32 `[1, 3, height, width]`, about -1 to 1.
+        image: ArrayView4<'a, f32>,
     },
 }
 

@@ -51,6 +51,7 @@ impl Watch for Recorder {
                 self.keep(format!("noise_pred.{step}"), prediction);
             }
             Event::Stepped { step, latents, .. } => self.keep(format!("latents.{step}"), latents),
+            Event::Decoded { .. } => {}
         }
     }
 }

@@ -77,7 +77,7 @@ fn every_configuration_steps_as_in_diffusers() {
         for step in 0..timesteps.len() {
             let range = step * LATENT..(step + 1) * LATENT;
             let output = ArrayView4::from_shape(SHAPE, &outputs[range.clone()]).unwrap();
-            sample = solver.step(step, output, &sample, &mut generator);
+            sample = solver.step(step, output, &sample, &mut generator).latents;
             let size = sample
                 .iter()
                 .fold(1.0_f32, |size, value| size.max(value.abs()));

@@ -21,7 +21,7 @@
 use ndarray::{Array4, ArrayView4, Zip};
 
 use super::betas::alphas_cumprod;
-use super::{ScheduleError, as_model_input};
+use super::{ScheduleError, Stepped, as_model_input};
 use crate::domain::{SchedulerKind, Steps};
 use crate::model::scheduler_config::{
     DpmSolverConfig, FinalSigma, Prediction, SolverType, Spacing,
@@ -94,14 +94,14 @@ impl DpmSolverSchedule {
         })
     }
 
-    /// f32 [B, C, h, w] → f32 [B, C, h, w]. Steps are taken in order; one without history is of order 1.
+    /// f32 [B, C, h, w] → the same. Steps are taken in order; one without history is of order 1.
     pub(super) fn step(
         &self,
         step: usize,
         model_output: ArrayView4<'_, f32>,
         sample: &Array4<f32>,
         history: &mut History,
-    ) -> Array4<f32> {
+    ) -> Stepped {
         let &Step {
             alpha_s,
             sigma_s,
@@ -131,8 +131,11 @@ impl DpmSolverSchedule {
                     *next += of_d1 * (per_difference * (d0 - previous));
                 });
         }
-        history.previous = Some(d0);
-        next
+        history.previous = Some(d0.clone());
+        Stepped {
+            latents: next,
+            denoised: d0,
+        }
     }
 }
 

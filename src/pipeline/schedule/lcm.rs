@@ -14,7 +14,7 @@
 use ndarray::{Array4, ArrayView4, Zip};
 
 use super::betas::alphas_cumprod;
-use super::{ScheduleError, as_model_input};
+use super::{ScheduleError, Stepped, as_model_input};
 use crate::domain::{SchedulerKind, Steps};
 use crate::model::scheduler_config::{LcmConfig, Prediction};
 use crate::pipeline::noise::TorchGenerator;
@@ -75,14 +75,14 @@ impl LcmSchedule {
         })
     }
 
-    /// f32 [B, C, h, w] → f32 [B, C, h, w]; draws noise of that shape on every step but the last.
+    /// f32 [B, C, h, w] → the same; draws noise of that shape on every step but the last.
     pub(super) fn step(
         &self,
         step: usize,
         model_output: ArrayView4<'_, f32>,
         sample: &Array4<f32>,
         generator: &mut TorchGenerator,
-    ) -> Array4<f32> {
+    ) -> Stepped {
         let &Step {
             alpha_bar,
             c_skip,
@@ -102,14 +102,18 @@ impl LcmSchedule {
                 c_out * x0 + c_skip * sample
             });
         let Some(next_alpha_bar) = next_alpha_bar else {
-            return denoised;
+            return Stepped {
+                latents: denoised.clone(),
+                denoised,
+            };
         };
         let (root_alpha, root_beta) = (next_alpha_bar.sqrt(), (1.0 - next_alpha_bar).sqrt());
         let noise = Array4::from_shape_vec(denoised.raw_dim(), generator.randn(denoised.len()))
             .expect("as many values are drawn as the shape has");
-        Zip::from(&denoised)
+        let latents = Zip::from(&denoised)
             .and(&noise)
-            .map_collect(|&denoised, &noise| root_alpha * denoised + root_beta * noise)
+            .map_collect(|&denoised, &noise| root_alpha * denoised + root_beta * noise);
+        Stepped { latents, denoised }
     }
 }
 

@@ -125,6 +125,16 @@ fn as_model_input(timesteps: &[usize]) -> Vec<i64> {
     timesteps.iter().map(|&timestep| timestep as i64).collect()
 }
 
+/// What a step gives, both f32 [B, C, h, w].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stepped {
+    /// The latents after the step.
+    pub latents: Array4<f32>,
+    /// The clean latents that the step predicted: a preview of the picture. LCM: what the boundary condition leaves of its
+    /// prediction, which the last step returns as it is. DPM-Solver++: `d0`, the data prediction.
+    pub denoised: Array4<f32>,
+}
+
 /// One picture's walk down a schedule.
 #[derive(Debug)]
 pub struct Solver<'a> {
@@ -133,7 +143,7 @@ pub struct Solver<'a> {
 }
 
 impl Solver<'_> {
-    /// Takes step `step` (from 0, in order, below the number of timesteps) and returns the latents after it.
+    /// Takes step `step` (from 0, in order, below the number of timesteps).
     ///
     /// `model_output`: f32 [B, C, h, w], what the network predicted, after guidance and without the learned sigma.
     /// `sample`: f32 [B, C, h, w], the latents before the step. LCM draws noise of that shape from `generator` on every
@@ -147,7 +157,7 @@ impl Solver<'_> {
         model_output: ArrayView4<'_, f32>,
         sample: &Array4<f32>,
         generator: &mut TorchGenerator,
-    ) -> Array4<f32> {
+    ) -> Stepped {
         match &self.schedule.0 {
             Walk::Lcm(schedule) => schedule.step(step, model_output, sample, generator),
             Walk::DpmSolver(schedule) => {
@@ -251,13 +261,32 @@ mod tests {
             let mut solver = schedule.solver();
             let mut sample = Array4::zeros(picture.raw_dim());
             for step in 0..schedule.timesteps().len() {
-                sample = solver.step(step, picture.view(), &sample, &mut generator);
+                let stepped = solver.step(step, picture.view(), &sample, &mut generator);
+                assert!(close(&stepped.denoised, &picture), "{kind}, step {step}");
+                sample = stepped.latents;
             }
-            let error = (&sample - &picture)
-                .iter()
-                .fold(0.0_f32, |most, e| most.max(e.abs()));
-            // LCM's boundary condition keeps less than 1e-6 of its input (c_skip).
-            assert!(error < 1e-4, "{kind}: {error}");
+            assert!(close(&sample, &picture), "{kind}: {sample}");
+        }
+    }
+
+    /// LCM's boundary condition keeps less than 1e-6 of its input (c_skip).
+    fn close(a: &Array4<f32>, b: &Array4<f32>) -> bool {
+        (a - b).iter().all(|error| error.abs() < 1e-4)
+    }
+
+    #[test]
+    fn the_last_step_ends_in_what_it_predicted() {
+        for kind in KINDS {
+            let schedule = schedule(kind, "", 4).unwrap();
+            let mut generator = TorchGenerator::new(Seed::new(3));
+            let mut solver = schedule.solver();
+            let mut sample = Array4::from_elem((1, 1, 2, 2), 0.5);
+            for step in 0..4 {
+                let stepped = solver.step(step, sample.view(), &sample, &mut generator);
+                let ends = stepped.latents == stepped.denoised;
+                assert_eq!(ends, step == 3, "{kind}, step {step}");
+                sample = stepped.latents;
+            }
         }
     }
 
@@ -269,7 +298,7 @@ mod tests {
         let walk = |generator: &mut TorchGenerator| {
             let mut solver = schedule.solver();
             (0..4).fold(start.clone(), |sample, step| {
-                solver.step(step, sample.view(), &sample, generator)
+                solver.step(step, sample.view(), &sample, generator).latents
             })
         };
         assert_eq!(walk(&mut generator), walk(&mut generator));
@@ -302,7 +331,7 @@ mod tests {
                 let mut sample = Array4::from_elem((1, 1, 1, 1), 1.0);
                 for step in 0..timesteps.len() {
                     let output = Array4::zeros(sample.raw_dim());
-                    sample = solver.step(step, output.view(), &sample, &mut generator);
+                    sample = solver.step(step, output.view(), &sample, &mut generator).latents;
                 }
                 prop_assert!(sample.iter().all(|value| value.is_finite()), "{:?}", sample);
             }
