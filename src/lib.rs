@@ -17,6 +17,7 @@
 //! | 0 | [`domain`] | what a picture is asked with and what comes back |
 //! | 1 | [`config`] | file ← environment ← flags, resolved to `Settings` |
 //! | 1 | [`model`] | what a model directory is: configurations, manifest, files |
+//! | 1 | [`telemetry`] | every metric, and the set-up of the log |
 //! | 2 | [`engine`] | the OpenVINO runtime: find, load, compile, infer |
 //! | 3 | [`pipeline`] | the path from a prompt to pixels, faithful to diffusers |
 //! | side | [`convert`] | a diffusers directory → IR, streamed tensor by tensor |
@@ -32,3 +33,4 @@ pub mod domain;
 pub mod engine;
 pub mod model;
 pub mod pipeline;
+pub mod telemetry;

@@ -1,0 +1,9 @@
+//! What the service tells of itself: its metrics, and the set-up of its log.
+//!
+//! No string of a request enters here: labels are closed enums, and what the log says is said by the room that handles it.
+
+mod labels;
+mod metrics;
+
+pub use labels::{JobOutcome, RequestOutcome, RestartReason, Stage};
+pub use metrics::{BuildInfo, MetricFamily, Metrics};
