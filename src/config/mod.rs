@@ -5,10 +5,11 @@
 //! unknown key and a value out of its range refuse to start.
 
 mod auth;
+mod drawing;
 mod environment;
 mod layers;
 mod log;
-mod openvino;
+
 mod places;
 mod range;
 mod server;
@@ -24,10 +25,10 @@ use toml::{Table, Value};
 use layers::{overlay, read_file, setting};
 
 pub use auth::{ApiKeys, AuthSettings};
+pub use drawing::{ModelSettings, OpenvinoSettings, Precision};
 pub use environment::Environment;
 pub use layers::utf8;
 pub use log::{LogFormat, LogSettings};
-pub use openvino::{ModelSettings, OpenvinoSettings, Precision};
 pub use places::{cache_folder, openvino_folders};
 pub use server::{OpenaiSettings, PublicUrl, ServerSettings};
 pub use work::{JobsSettings, LimitsSettings, QueueSettings, WorkerSettings};
