@@ -20,6 +20,7 @@
 //! | 1 | [`telemetry`] | every metric, and the set-up of the log |
 //! | 2 | [`engine`] | the OpenVINO runtime: find, load, compile, infer |
 //! | 3 | [`pipeline`] | the path from a prompt to pixels, faithful to diffusers |
+//! | 5 | [`http`] | JSON, status codes and connections: the only room that knows axum |
 //! | side | [`convert`] | a diffusers directory → IR, streamed tensor by tensor |
 //! | 6 | [`app`], [`cli`] | the composition root and the subcommands |
 //!
@@ -31,6 +32,7 @@ pub mod config;
 pub mod convert;
 pub mod domain;
 pub mod engine;
+pub mod http;
 pub mod model;
 pub mod pipeline;
 pub mod telemetry;

@@ -1,0 +1,7 @@
+//! The face to the network: connections, requests parsed into values of [`crate::domain`], errors in one shape.
+//!
+//! What it is not: it draws nothing and waits for no picture by itself. No string of a request becomes a path, a metric
+//! label or a log line, and no prompt is ever repeated to anyone.
+
+pub mod context;
+pub mod error;
