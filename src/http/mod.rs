@@ -5,5 +5,6 @@
 
 pub mod body;
 pub mod context;
+pub mod drawing;
 pub mod error;
 pub mod fields;
