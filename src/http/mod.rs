@@ -3,6 +3,7 @@
 //! What it is not: it draws nothing and waits for no picture by itself. No string of a request becomes a path, a metric
 //! label or a log line, and no prompt is ever repeated to anyone.
 
+pub mod accept;
 pub mod body;
 pub mod context;
 pub mod drawing;
