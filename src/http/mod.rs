@@ -9,3 +9,4 @@ pub mod context;
 pub mod drawing;
 pub mod error;
 pub mod fields;
+pub mod identity;
