@@ -1,6 +1,6 @@
 //! Decoded pictures to bytes: from the VAE's f32 planes to interleaved 8-bit RGB, by way of the requested size.
 
-use ndarray::{Array4, ArrayView4, s};
+use ndarray::{Array4, ArrayView4, Axis, Zip, s};
 use thiserror::Error;
 
 use crate::domain::ImageSize;
@@ -61,14 +61,23 @@ pub fn resize_and_crop(image: Array4<f32>, size: ImageSize) -> Array4<f32> {
     let ratio = (new_height as f64 / height as f64).max(new_width as f64 / width as f64);
     let rows = taps(height, new_height, ratio);
     let columns = taps(width, new_width, ratio);
-    Array4::from_shape_fn((batch, channels, new_height, new_width), |(n, c, y, x)| {
-        let (row, column) = (&rows[y], &columns[x]);
-        let across = |y: usize| {
-            image[[n, c, y, column.low]] * column.of_low
-                + image[[n, c, y, column.high]] * column.of_high
-        };
-        across(row.low) * row.of_low + across(row.high) * row.of_high
-    })
+    // Across first, once for each row that is there: several rows of a larger picture share it.
+    let mut wide = Array4::zeros((batch, channels, height, new_width));
+    Zip::from(wide.rows_mut())
+        .and(image.rows())
+        .for_each(|mut wide, row| {
+            for (wide, column) in wide.iter_mut().zip(&columns) {
+                *wide = row[column.low] * column.of_low + row[column.high] * column.of_high;
+            }
+        });
+    let mut resized = Array4::zeros((batch, channels, new_height, new_width));
+    for (mut resized, row) in resized.axis_iter_mut(Axis(2)).zip(&rows) {
+        Zip::from(&mut resized)
+            .and(wide.index_axis(Axis(2), row.low))
+            .and(wide.index_axis(Axis(2), row.high))
+            .for_each(|resized, &low, &high| *resized = low * row.of_low + high * row.of_high);
+    }
+    resized
 }
 
 /// The two source positions that one target position is mixed from.
