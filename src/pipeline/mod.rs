@@ -16,6 +16,7 @@ pub mod noise;
 pub mod pixels;
 mod plan;
 pub mod png;
+mod preview;
 pub mod schedule;
 mod text;
 pub mod tokenizer;
@@ -29,6 +30,7 @@ use ndarray::Array4;
 
 pub use error::PipelineError;
 pub use plan::{Plan, Planner, TokenCount};
+pub use preview::{LatentToRgb, PreviewFit};
 pub use watch::{Event, Unwatched, Watch};
 
 use crate::domain::{GenerateRequest, Generated, ImageSize, Receipt, Timings, Warning};

@@ -2,8 +2,8 @@
 
 use ndarray::{ArrayView2, ArrayView4};
 
-/// Something that has just been computed.
-#[derive(Debug)]
+/// Something that has just been computed. It is views alone, so that a watch may hand it on.
+#[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
     /// The text encoder is done. f32 `[tokens, width]`; the negative prompt's only while guidance is active.
     TextEncoded {
