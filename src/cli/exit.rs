@@ -11,6 +11,7 @@ use crate::engine::EngineError;
 use crate::model::{ModelError, SchedulerConfigError};
 use crate::pipeline::PipelineError;
 use crate::pipeline::tokenizer::TokenizerError;
+use crate::telemetry::LogError;
 
 /// Done.
 pub(super) const DONE: u8 = 0;
@@ -99,7 +100,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<EngineError>() {
         return Some(engine_code(error));
     }
-    if cause.is::<InvalidRequest>() || cause.is::<SettingsError>() {
+    if cause.is::<InvalidRequest>()
+        || cause.is::<SettingsError>()
+        || matches!(cause.downcast_ref(), Some(LogError::Level { .. }))
+    {
         return Some(USAGE);
     }
     if cause.is::<ModelError>()

@@ -3,7 +3,9 @@
 //! No string of a request enters here: labels are closed enums, and what the log says is said by the room that handles it.
 
 mod labels;
+mod logging;
 mod metrics;
 
 pub use labels::{JobOutcome, RequestOutcome, RestartReason, Stage};
+pub use logging::{LogError, Logging, log_panics};
 pub use metrics::{BuildInfo, MetricFamily, Metrics};
