@@ -1,5 +1,7 @@
 //! The composition root: settings → runtime → model → a pipeline that draws.
 
+pub mod serve;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,14 +1,19 @@
 //! `pixart`: text-to-image with PixArt-α on ordinary CPUs, through OpenVINO.
 //!
-//! This page is the map. A picture takes a straight line through the rooms:
+//! This page is the map. A request takes a straight line through the rooms:
 //!
 //! ```text
-//! cli/generate.rs     flags → domain::GenerateRequest (parsed once, trusted from there on)
-//!   └ app.rs          finds the runtime and the model, compiles, hands over a Pipeline
-//!       └ pipeline/   the recipe, one call a line:
-//!           prompt → tokenizer → text encoder → noise + schedule → denoise → VAE → pixels → PNG
-//!               └ engine/   runs one graph: the only room that names `openvino`
+//! http/images.rs      JSON → domain::GenerateRequest (parsed once, trusted from there on)
+//!   └ jobs/           a place in the line, or an answer at once
+//!       └ worker/     one named thread owns the compiled models and draws one job at a time
+//!           └ pipeline/   the recipe, one call a line:
+//!               prompt → tokenizer → text encoder → noise + schedule → denoise → VAE → pixels → PNG
+//!                   └ engine/   runs one graph: the only room that names `openvino`
+//!       ┌─────────┘ progress and finished pictures travel back through the job
+//! http/images.rs      JSON with base64, the bytes, or server-sent events: three answers of one job
 //! ```
+//!
+//! `cli/generate.rs` takes the short way: flags → domain::GenerateRequest → `pipeline/`. `app.rs` puts either together.
 //!
 //! A checkpoint takes another: `convert/` reads a diffusers directory and writes OpenVINO IR.
 //!
@@ -20,6 +25,8 @@
 //! | 1 | [`telemetry`] | every metric, and the set-up of the log |
 //! | 2 | [`engine`] | the OpenVINO runtime: find, load, compile, infer |
 //! | 3 | [`pipeline`] | the path from a prompt to pixels, faithful to diffusers |
+//! | 4 | [`jobs`] | the line, progress, cancel, deadlines, results, health: the border between callers and the worker |
+//! | 5 | [`worker`] | the thread that owns the models: build, warm up, draw, build anew after a fault |
 //! | 5 | [`http`] | JSON, status codes and connections: the only room that knows axum |
 //! | side | [`convert`] | a diffusers directory → IR, streamed tensor by tensor |
 //! | 6 | [`app`], [`cli`] | the composition root and the subcommands |
@@ -33,6 +40,8 @@ pub mod convert;
 pub mod domain;
 pub mod engine;
 pub mod http;
+pub mod jobs;
 pub mod model;
 pub mod pipeline;
 pub mod telemetry;
+pub mod worker;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::output::Outputs;
 use super::progress::{ConvertProgress, Interrupt, StepBar};
@@ -15,6 +15,7 @@ use crate::domain::{
     Compression, GenerateRequest, Generated, Guidance, InvalidRequest, OutputFormat, Prompt,
     RequestDraft, Seed, Steps,
 };
+use crate::http::answer;
 use crate::pipeline::Generate as _;
 
 /// Draw a picture from a prompt.
@@ -177,7 +178,7 @@ impl Generate {
             )?)?),
             steps: self.steps.map(Steps::new).transpose()?,
             guidance: self.guidance_scale.map(Guidance::new).transpose()?,
-            seed: Seed::new(self.seed.unwrap_or_else(random_seed)),
+            seed: self.seed.map_or_else(Seed::random, Seed::new),
             size: self.size.as_deref().map(str::parse).transpose()?,
             scheduler: self.scheduler.as_deref().map(str::parse).transpose()?,
             resolution_binning: match (self.resolution_binning, self.no_resolution_binning) {
@@ -205,81 +206,14 @@ fn utf8<'text>(field: &'static str, text: &'text OsStr) -> Result<&'text str, In
     text.to_str().ok_or(InvalidRequest::NotUtf8 { field })
 }
 
-/// A seed of 32 bits: torch looks at no more, and people can type it again.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher as _, RandomState};
-    RandomState::new().hash_one(std::process::id()) & 0xffff_ffff
-}
-
-/// Time of each stage, in seconds.
-fn stages(picture: &Generated) -> [(&'static str, Duration); 5] {
-    let timings = &picture.timings;
-    [
-        ("tokenize", timings.tokenize),
-        ("text_encode", timings.text_encode),
-        ("denoise", timings.denoise()),
-        ("vae_decode", timings.vae_decode),
-        ("png_encode", timings.png_encode),
-    ]
-}
-
 fn page(path: &Path, picture: &Generated) -> Value {
-    let mut timings: Map<String, Value> = stages(picture)
-        .into_iter()
-        .map(|(stage, time)| (format!("{stage}_seconds"), json!(time.as_secs_f64())))
-        .collect();
-    let steps: Vec<f64> = picture
-        .timings
-        .steps
-        .iter()
-        .map(Duration::as_secs_f64)
-        .collect();
-    timings.insert("steps_seconds".to_owned(), json!(steps));
-    timings.insert(
-        "total_seconds".to_owned(),
-        json!(picture.timings.total().as_secs_f64()),
-    );
-    let request = &picture.receipt.request;
-    let mut receipt: Map<String, Value> = picture
-        .receipt
-        .fields()
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), Value::String(value)))
-        .collect();
-    // Numbers stay numbers for programs, and yes and no stay true and false.
-    receipt.insert("seed".to_owned(), json!(request.seed.value()));
-    for (name, value) in [
-        ("resolution_binning", request.resolution_binning),
-        ("clean_caption", request.clean_caption),
-    ] {
-        receipt.insert(name.to_owned(), json!(value));
-    }
-    receipt.insert("steps".to_owned(), json!(request.steps.count()));
-    if let Some(compression) = request.compression() {
-        receipt.insert(
-            "output_compression".to_owned(),
-            json!(compression.percent()),
-        );
-    }
-    receipt.insert(
-        "guidance_scale".to_owned(),
-        number(request.guidance.scale()),
-    );
     let warnings: Vec<String> = picture.warnings.iter().map(ToString::to_string).collect();
     json!({
         "path": path.display().to_string(),
-        "timings": timings,
-        "receipt": receipt,
+        "timings": answer::timings(&picture.timings),
+        "receipt": answer::receipt(&picture.receipt),
         "warnings": warnings,
     })
-}
-
-/// An f32 as people wrote it: 7.1, not 7.099999904632568.
-fn number(value: f32) -> Value {
-    value
-        .to_string()
-        .parse::<f64>()
-        .map_or(Value::Null, |value| json!(value))
 }
 
 fn readable(path: &Path, picture: &Generated, load: Option<Duration>) -> String {
@@ -294,7 +228,7 @@ fn readable(path: &Path, picture: &Generated, load: Option<Duration>) -> String 
     if let Some(load) = load {
         times.push(format!("load {}", seconds(load)));
     }
-    for (stage, time) in stages(picture) {
+    for (stage, time) in picture.timings.stages() {
         times.push(format!("{} {}", stage.replace('_', " "), seconds(time)));
     }
     lines.push(format!("  time      {}", times.join(" · ")));

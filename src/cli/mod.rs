@@ -3,9 +3,11 @@
 mod convert;
 mod exit;
 mod generate;
+mod healthcheck;
 mod info;
 mod output;
 mod progress;
+mod serve;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -32,6 +34,10 @@ struct Cli {
 enum Command {
     /// Draw a picture from a prompt
     Generate(Box<generate::Generate>),
+    /// Serve pictures over HTTP
+    Serve(Box<serve::Serve>),
+    /// Ask a running service whether it is well
+    Healthcheck(healthcheck::Healthcheck),
     /// Turn a published diffusers directory into OpenVINO IR
     Convert(convert::Convert),
     /// Tell the runtime's version, the devices, and what the model is
@@ -172,6 +178,8 @@ pub fn run() -> ExitCode {
     };
     let outcome = match &cli.command {
         Command::Generate(command) => command.run(&cli.common),
+        Command::Serve(command) => command.run(&cli.common),
+        Command::Healthcheck(command) => command.run(&cli.common),
         Command::Convert(command) => command.run(&cli.common),
         Command::Info(command) => command.run(&cli.common),
     };

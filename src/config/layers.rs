@@ -28,12 +28,21 @@ pub(super) fn read_file(path: &Path) -> Result<Table, SettingsError> {
             .map_or_else(String::new, |above| {
                 format!("line {}: ", above.matches('\n').count() + 1)
             });
-        invalid(format!("{line}{error}"))
+        invalid(format!("{line}{}", told(&error)))
     };
     let table = text.parse::<Table>().map_err(at_line)?;
     let settings = toml::from_str::<Settings>(&text).map_err(at_line)?;
     settings.check().map_err(invalid)?;
     Ok(table)
+}
+
+/// The key that the error names, and what it says. The crate puts the key into a last line, "in `section.key`".
+pub(super) fn told(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    match text.trim_end().rsplit_once("\nin `") {
+        Some((message, key)) => format!("{}: {message}", key.trim_end_matches('`')),
+        None => text.trim_end().to_owned(),
+    }
 }
 
 /// The text of a setting, a path or another.
@@ -84,7 +93,7 @@ pub(super) fn overlay(
     section.insert(name.to_owned(), Value::String(text.to_owned()));
     let mut refusal = match Settings::deserialize(table.clone()) {
         Ok(settings) => return settings.check().map_err(invalid),
-        Err(as_text) => as_text.to_string(),
+        Err(as_text) => told(&as_text),
     };
     // A number is one only where text does not do: a folder may be called 123.
     let as_scalar =
@@ -93,7 +102,7 @@ pub(super) fn overlay(
         table[section_name][name] = scalar;
         match Settings::deserialize(table.clone()) {
             Ok(settings) => return settings.check().map_err(invalid),
-            Err(as_scalar) => refusal = as_scalar.to_string(),
+            Err(as_scalar) => refusal = told(&as_scalar),
         }
     }
     // Any text makes a list, so that the refusals above are the ones to tell.

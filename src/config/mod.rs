@@ -9,7 +9,6 @@ mod drawing;
 mod environment;
 mod layers;
 mod log;
-
 mod places;
 mod range;
 mod server;
@@ -22,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
 
-use layers::{overlay, read_file, setting};
+use layers::{overlay, read_file, setting, told};
 
 pub use auth::{ApiKeys, AuthSettings};
 pub use drawing::{ModelSettings, OpenvinoSettings, Precision};
@@ -132,7 +131,7 @@ impl Settings {
         }
         let mut settings = Self::deserialize(table).map_err(|error| SettingsError::Invalid {
             origin: "settings".to_owned(),
-            detail: error.to_string(),
+            detail: told(&error),
         })?;
         settings.auth.read_file()?;
         Ok(settings)
@@ -273,7 +272,13 @@ mod tests {
         )
         .unwrap();
         assert_eq!(settings.auth.keys.len(), 2);
-        assert!(settings.auth.keys.admits(b"second-key-for-tests"));
+        assert!(
+            settings
+                .auth
+                .keys
+                .iter()
+                .any(|key| key == "second-key-for-tests")
+        );
         assert_eq!(settings.server.cors_origins, ["https://a.example"]);
         assert!(settings.openai.model_aliases.is_empty());
         assert!(!settings.worker.warm_up);
@@ -427,7 +432,13 @@ mod tests {
         ]);
         let settings = Settings::resolve(None, &variables, &[]).unwrap();
         assert_eq!(settings.auth.keys.len(), 2);
-        assert!(settings.auth.keys.admits(b"key-from-the-file-1"));
+        assert!(
+            settings
+                .auth
+                .keys
+                .iter()
+                .any(|key| key == "key-from-the-file-1")
+        );
         std::fs::remove_file(&file).unwrap();
         assert!(Settings::resolve(None, &variables, &[]).is_err());
     }

@@ -38,6 +38,17 @@ impl Timings {
         self.steps.iter().sum()
     }
 
+    /// The stages by their names in JSON and in the metrics, in the order in which they follow.
+    pub fn stages(&self) -> [(&'static str, Duration); 5] {
+        [
+            ("tokenize", self.tokenize),
+            ("text_encode", self.text_encode),
+            ("denoise", self.denoise()),
+            ("vae_decode", self.vae_decode),
+            ("png_encode", self.png_encode),
+        ]
+    }
+
     /// The whole picture.
     pub fn total(&self) -> Duration {
         self.tokenize + self.text_encode + self.denoise() + self.vae_decode + self.png_encode

@@ -142,6 +142,13 @@ impl Seed {
         Self(seed)
     }
 
+    /// Any seed of 32 bits: torch looks at no more, and people can type it again.
+    pub fn random() -> Self {
+        use std::hash::{BuildHasher as _, RandomState};
+        // Every `RandomState` has keys of its own, the first of them from the system.
+        Self(RandomState::new().hash_one(0) & 0xffff_ffff)
+    }
+
     /// The number.
     pub fn value(self) -> u64 {
         self.0
@@ -263,6 +270,14 @@ impl SchedulerKind {
         match self {
             Self::Lcm => Steps(4),
             Self::DpmSolverPlusPlus => Steps(20),
+        }
+    }
+
+    /// Steps that give good pictures: LCM students are trained for 2 to 8, DPM-Solver++ needs a dozen and gains little after 50.
+    pub fn recommended_steps(self) -> std::ops::RangeInclusive<usize> {
+        match self {
+            Self::Lcm => 2..=8,
+            Self::DpmSolverPlusPlus => 12..=50,
         }
     }
 

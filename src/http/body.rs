@@ -32,6 +32,11 @@ pub struct BodyLimits {
 pub struct Object(Vec<(String, Value)>);
 
 impl Object {
+    /// The names and values, to look at.
+    pub fn entries(&self) -> &[(String, Value)] {
+        &self.0
+    }
+
     /// The names and values.
     pub fn into_entries(self) -> Vec<(String, Value)> {
         self.0

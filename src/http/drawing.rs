@@ -12,7 +12,7 @@ use crate::domain::{Guidance, ImageSize, OutputFormat, Prompt, SchedulerKind, St
 /// The longest deadline in seconds: a day.
 const MAX_DEADLINE_SECONDS: f64 = 86_400.0;
 /// The most previews that one picture sends.
-const MAX_PARTIAL_IMAGES: u64 = 3;
+pub const MAX_PARTIAL_IMAGES: u64 = 3;
 /// Fields of OpenAI's images that say nothing to this model.
 const WITHOUT_EFFECT: [&str; 4] = ["quality", "background", "moderation", "style"];
 

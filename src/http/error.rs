@@ -309,21 +309,7 @@ impl IntoResponse for ApiError {
 
 impl From<InvalidRequest> for ApiError {
     fn from(invalid: InvalidRequest) -> Self {
-        Self::new(ErrorCode::InvalidValue, invalid.to_string()).about(field(&invalid))
-    }
-}
-
-/// The field that `invalid` is about.
-// To be replaced by `InvalidRequest::field()`, which is on its way into `domain`.
-fn field(invalid: &InvalidRequest) -> &'static str {
-    match invalid {
-        InvalidRequest::EmptyPrompt => "prompt",
-        InvalidRequest::PromptTooLong { field, .. }
-        | InvalidRequest::NulInPrompt { field, .. }
-        | InvalidRequest::NotUtf8 { field }
-        | InvalidRequest::OutOfRange { field, .. } => field,
-        InvalidRequest::SizeSyntax { .. } | InvalidRequest::SizeMultiple { .. } => "size",
-        InvalidRequest::UnknownScheduler { .. } => "scheduler",
+        Self::new(ErrorCode::InvalidValue, invalid.to_string()).about(invalid.field())
     }
 }
 

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::error::{ApiError, ErrorCode};
+use crate::jobs::Owner;
 
 type KeyDigest = [u8; 32];
 
@@ -24,6 +25,11 @@ pub struct Caller(Option<[u8; 16]>);
 impl Caller {
     /// Anybody, where no keys are configured.
     pub const ANONYMOUS: Self = Self(None);
+
+    /// Whose the jobs are that it asks for.
+    pub fn owner(self) -> Owner {
+        Owner(self.0)
+    }
 
     /// Whether it is anybody.
     pub fn is_anonymous(self) -> bool {

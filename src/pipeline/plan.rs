@@ -16,9 +16,6 @@ use crate::domain::{
 };
 use crate::model::{Bins, SchedulerConfig};
 
-/// Steps that LCM students are trained for.
-const LCM_STEPS: std::ops::RangeInclusive<usize> = 2..=8;
-
 /// All that is known of a model before its networks run.
 pub struct Planner {
     tokenizer: PromptTokenizer,
@@ -118,6 +115,17 @@ impl Planner {
     pub fn bins(&self) -> Option<&'static Bins> {
         let sample_size = u32::try_from(self.facts.sample_size).ok()?;
         Bins::for_sample_size(self.facts.class, sample_size)
+    }
+
+    /// The only size that a traced transformer draws; none where any is drawn.
+    pub fn frozen_size(&self) -> Option<ImageSize> {
+        let (rows, columns) = self.facts.frozen_grid?;
+        let side = |tokens: usize| {
+            u32::try_from(tokens)
+                .ok()?
+                .checked_mul(self.size_multiple_px())
+        };
+        ImageSize::new(side(columns)?, side(rows)?).ok()
     }
 
     /// Checks a request against the model and says what drawing it comes to.
@@ -227,7 +235,9 @@ fn warnings_of(request: &GenerateRequest, drawn: ImageSize) -> Vec<Warning> {
         });
     }
     let steps = request.steps.count();
-    if request.scheduler == SchedulerKind::Lcm && !LCM_STEPS.contains(&steps) {
+    if request.scheduler == SchedulerKind::Lcm
+        && !request.scheduler.recommended_steps().contains(&steps)
+    {
         warnings.push(Warning::StepsOutsideLcmRange { steps });
     }
     let format = request.output_format;

@@ -278,7 +278,7 @@ fn settings_that_nobody_knows_refuse_to_start() {
         ("[openvino\n", &["mine.toml", "line 1"]),
         (
             "[openvino]\nthreads = 'many'\n",
-            &["mine.toml", "threads = 'many'"],
+            &["mine.toml", "line 2", "openvino.threads", "many"],
         ),
     ] {
         fs::write(desk.path("mine.toml"), text).unwrap();

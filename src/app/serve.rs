@@ -1,0 +1,298 @@
+//! The service put together: worker, jobs, router, listeners, signals; and taken down again without losing anybody.
+//!
+//! ```text
+//! bind → start the worker → serve (503 while the model loads) → ready → … → SIGTERM → drain → the running job → exit 0
+//! ```
+
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::App;
+use crate::config::Settings;
+use crate::convert::Progress;
+use crate::engine::Runtime;
+use crate::http::server::{ServerLimits, serve};
+use crate::http::{Service, metrics_router, router};
+use crate::jobs::{Bounds, Jobs, Stop};
+use crate::model::Variant;
+use crate::telemetry::{BuildInfo, Metrics};
+use crate::worker::{self, Built, StartError};
+
+/// How often deadlines, lost callers and old results are looked at.
+const SWEEP: Duration = Duration::from_millis(100);
+/// What shutting down may take beyond the grace period, altogether below a second: the running step is stopped, the last
+/// answers are sent, the worker puts its models away.
+const STOPPING: Duration = Duration::from_millis(300);
+const LAST_ANSWERS: Duration = Duration::from_millis(300);
+const LEAVING: Duration = Duration::from_millis(200);
+
+/// Something to tell the person who started the service.
+pub trait Announce {
+    /// The address is bound, and the model loads.
+    fn bound(&mut self, address: SocketAddr);
+    /// Pictures can be asked for.
+    fn ready(&mut self, address: SocketAddr);
+}
+
+/// How the service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything has been put away.
+    Cleanly,
+    /// All is answered and the worker still computes: only leaving the process ends it.
+    WorkerBusy,
+}
+
+impl App {
+    /// Serves until a signal comes.
+    ///
+    /// # Errors
+    /// When an address cannot be bound, or the model cannot be loaded.
+    pub fn serve(self, variant: Variant, announce: &mut dyn Announce) -> Result<Ended> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(SERVING_THREADS)
+            .thread_name("pixart-http")
+            .enable_all()
+            .build()
+            .context("the system gives no threads")?;
+        let ended = runtime.block_on(run(self, variant, announce));
+        runtime.shutdown_background();
+        ended
+    }
+}
+
+/// Threads that answer requests. They never compute for long: two keep health alive while one of them hashes or encodes.
+const SERVING_THREADS: usize = 2;
+
+async fn run(app: App, variant: Variant, announce: &mut dyn Announce) -> Result<Ended> {
+    let settings = app.settings().clone();
+    let mut signals = Signals::listen()?;
+    let listener = bind("server.listen", settings.server.listen).await?;
+    let metrics_listener = match settings.server.metrics_listen {
+        Some(address) => Some(bind("server.metrics_listen", address).await?),
+        None => None,
+    };
+    let address = listener.local_addr().context("the address is bound")?;
+    announce.bound(address);
+
+    let metrics = Metrics::new(settings.queue.capacity);
+    let (jobs, assignments) = Jobs::new(bounds(&settings), metrics.clone());
+    let worker = worker::spawn(
+        build(app, variant, metrics.clone()),
+        assignments,
+        settings.worker.warm_up,
+        metrics.clone(),
+    )
+    .context("the system gives no thread for the worker")?;
+
+    let (stop, stopped) = watch::channel(false);
+    let mut servers = JoinSet::new();
+    let service = Service::new(jobs.clone(), metrics, &settings);
+    let with_metrics = metrics_listener.is_none();
+    let whole = router(service.clone(), &settings.server.cors_origins, with_metrics);
+    servers.spawn(serve(
+        listener,
+        whole,
+        limits(&settings),
+        until(stopped.clone()),
+    ));
+    if let Some(listener) = metrics_listener {
+        let app = metrics_router(service);
+        servers.spawn(serve(listener, app, limits(&settings), until(stopped)));
+    }
+    let sweeper = tokio::spawn(sweep(jobs.clone()));
+
+    let mut started = worker.started;
+    let mut outcome = Ok(());
+    let mut loading = true;
+    loop {
+        tokio::select! {
+            result = &mut started, if loading => {
+                loading = false;
+                match result {
+                    Ok(Ok(())) => announce.ready(address),
+                    Ok(Err(StartError::Stopped)) => {}
+                    Ok(Err(StartError::Build(error))) => { outcome = Err(error); break; }
+                    Ok(Err(StartError::WarmUp(error))) => {
+                        outcome = Err(anyhow::Error::new(error).context("the first picture failed"));
+                        break;
+                    }
+                    // The worker's thread is gone without a word: a panic, which is in the log.
+                    Err(_gone) => {
+                        outcome = Err(anyhow::anyhow!("the worker ended while the model was loaded"));
+                        break;
+                    }
+                }
+            }
+            name = signals.next() => {
+                tracing::info!(signal = name, "shutting down");
+                break;
+            }
+        }
+    }
+    let end = Instant::now() + Duration::from_secs(settings.server.grace_seconds);
+    shut_down(&jobs, end).await;
+    let _ = stop.send(true);
+    let last = end.max(Instant::now()) + LAST_ANSWERS;
+    let answered = tokio::time::timeout_at(last.into(), async {
+        while servers.join_next().await.is_some() {}
+    });
+    if answered.await.is_err() {
+        tracing::warn!("connections were still open at the end of the grace period");
+    }
+    sweeper.abort();
+    let ended = gone(worker.thread, Instant::now() + LEAVING).await;
+    outcome.map(|()| ended)
+}
+
+/// Answers those who wait, lets the running job finish while there is time, and stops it then.
+async fn shut_down(jobs: &Jobs, end: Instant) {
+    jobs.drain();
+    if let Some(running) = jobs.running()
+        && tokio::time::timeout_at(end.into(), running.finished())
+            .await
+            .is_err()
+    {
+        jobs.stop_running(Stop::Draining);
+        // It looks at that every few milliseconds.
+        let _ = tokio::time::timeout(STOPPING, running.finished()).await;
+    }
+    jobs.close();
+}
+
+/// Waits for the worker's thread, which is busy only while it reads or compiles a model.
+async fn gone(thread: JoinHandle<()>, last: Instant) -> Ended {
+    while !thread.is_finished() {
+        if Instant::now() >= last {
+            return Ended::WorkerBusy;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // What it panicked with is in the log.
+    let _ = thread.join();
+    Ended::Cleanly
+}
+
+/// Loads the model on the worker's thread; the runtime itself is loaded once.
+fn build(
+    app: App,
+    variant: Variant,
+    metrics: Metrics,
+) -> impl FnMut() -> Result<Built> + Send + 'static {
+    let mut runtime: Option<Runtime> = None;
+    move || {
+        let runtime = match &mut runtime {
+            Some(runtime) => runtime,
+            None => runtime.insert(app.runtime()?),
+        };
+        let model = app.model(runtime, variant, &Quiet)?;
+        let loaded = app.load(runtime, &model)?;
+        let planner = std::sync::Arc::clone(loaded.pipeline.planner());
+        let facts = planner.facts();
+        metrics.build_info(&BuildInfo {
+            version: env!("CARGO_PKG_VERSION"),
+            openvino: &facts.openvino_version,
+            model: &facts.name,
+            weights: &facts.weights,
+            precision: &facts.precision,
+        });
+        tracing::info!(
+            model = facts.name,
+            weights = facts.weights,
+            precision = facts.precision,
+            device = facts.device,
+            openvino = facts.openvino_version,
+            load_seconds = loaded.load.as_secs_f64(),
+            "the model is loaded"
+        );
+        Ok(Built {
+            generate: Box::new(loaded.pipeline),
+            planner,
+            load: loaded.load,
+        })
+    }
+}
+
+/// A conversion of the embedded model that only the log hears of.
+struct Quiet;
+
+impl Progress for Quiet {
+    fn begin(&self, component: &str, bytes: u64) {
+        tracing::debug!(component, bytes, "converting the embedded model");
+    }
+
+    fn advance(&self, _bytes: u64) {}
+
+    fn unchanged(&self, _component: &str) {}
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: choose another address with {key}"))
+}
+
+fn bounds(settings: &Settings) -> Bounds {
+    Bounds {
+        capacity: settings.queue.capacity,
+        ttl: Duration::from_secs(settings.jobs.ttl_seconds),
+        max_memory_bytes: settings.jobs.max_memory_bytes(),
+        max_kept: settings.jobs.max_kept,
+    }
+}
+
+fn limits(settings: &Settings) -> ServerLimits {
+    let server = &settings.server;
+    ServerLimits {
+        max_connections: server.max_connections,
+        header_read: Duration::from_secs(server.header_read_seconds),
+        write_stall: Duration::from_secs(server.write_stall_seconds),
+    }
+}
+
+async fn sweep(jobs: Jobs) {
+    let mut tick = tokio::time::interval(SWEEP);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        jobs.sweep(Instant::now());
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|&stopped| stopped).await;
+}
+
+/// The signals that end the service. The second one ends the process by itself, in `cli`.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

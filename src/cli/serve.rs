@@ -1,0 +1,153 @@
+//! `pixart serve`: the HTTP service.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context as _, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use super::{Common, ModelFlags, exit, path, say};
+use crate::app::serve::{Announce, Ended};
+use crate::config::LogFormat;
+use crate::telemetry::{Logging, log_panics};
+
+/// Serve pictures over HTTP.
+///
+/// One model, one worker, one bounded queue. POST /v1/images draws while the caller waits (JSON, the bytes of a picture, or
+/// server-sent events), POST /v1/jobs draws without an open connection, and POST /v1/images/generations is what the OpenAI
+/// SDKs call. GET /openapi.yaml has the whole contract, GET /metrics what Prometheus reads, GET /readyz and /healthz what an
+/// orchestrator asks. SIGTERM answers those who wait with 503, lets the running picture finish within the grace period,
+/// and exits with 0; a second one exits at once.
+#[derive(Debug, clap::Args)]
+pub(super) struct Serve {
+    /// Address and port; 0.0.0.0:8080 answers other machines [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+
+    /// An address of its own for /metrics [default: /metrics on --listen]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
+
+    /// Requests that may wait behind the one that is drawn; the next gets 429 and Retry-After [default: 8]
+    #[arg(long, value_name = "N")]
+    queue_capacity: Option<u32>,
+
+    /// Deadline of requests that name none; 0 is none [default: 0]
+    #[arg(long, value_name = "SECONDS")]
+    deadline_seconds: Option<u32>,
+
+    /// How long the running picture may take after SIGTERM [default: 25]
+    #[arg(long, value_name = "SECONDS")]
+    grace_seconds: Option<u32>,
+
+    /// File of API keys, one a line; without keys anybody may draw
+    #[arg(long, value_name = "FILE")]
+    keys_file: Option<PathBuf>,
+
+    /// How log lines are written: human or json [default: human]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+
+    /// What is logged: error, warn, info, debug, trace, or by target, as in info,pixart::http=debug [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+
+    #[command(flatten)]
+    model: ModelFlags,
+}
+
+impl Serve {
+    pub(super) fn run(&self, common: &Common) -> Result<()> {
+        let mut flags = self.model.settings()?;
+        flags.extend(self.settings()?);
+        let app = common.app(flags)?;
+        let log = &app.settings().log;
+        Logging {
+            json: log.format == LogFormat::Json,
+            level: &log.level,
+        }
+        .start()?;
+        log_panics();
+        for (key, value) in app.settings().described() {
+            tracing::debug!(key, value, "setting");
+        }
+        end_at_the_second_signal()?;
+        let mut announce = ToTerminal {
+            format: app.settings().log.format,
+        };
+        match app.serve(self.model.variant(), &mut announce)? {
+            Ended::Cleanly => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+            Ended::WorkerBusy => {
+                tracing::info!("stopped while the worker was busy");
+                // OpenVINO's destructors would run under the worker that still uses what they destroy.
+                signal_hook::low_level::exit(exit::DONE.into())
+            }
+        }
+    }
+
+    fn settings(&self) -> Result<Vec<(&'static str, String)>> {
+        let text = |number: Option<u32>| number.map(|number| number.to_string());
+        Ok([
+            ("server.listen", self.listen.map(|it| it.to_string())),
+            (
+                "server.metrics_listen",
+                self.metrics_listen.map(|it| it.to_string()),
+            ),
+            ("queue.capacity", text(self.queue_capacity)),
+            ("queue.deadline_seconds", text(self.deadline_seconds)),
+            ("server.grace_seconds", text(self.grace_seconds)),
+            (
+                "auth.keys_file",
+                path("--keys-file", self.keys_file.as_ref())?,
+            ),
+            ("log.format", self.log_format.clone()),
+            ("log.level", self.log_level.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect())
+    }
+}
+
+/// The first signal is the service's; the second ends the process in its handler.
+fn end_at_the_second_signal() -> Result<()> {
+    let ends = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // They run in this order: the first that comes is not yet the second.
+        flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), Arc::clone(&ends))
+            .and_then(|_| flag::register(signal, Arc::clone(&ends)))
+            .context("cannot listen to signals")?;
+    }
+    Ok(())
+}
+
+/// Says where the service is and how to get a picture; programs that read JSON logs are told in the log alone.
+struct ToTerminal {
+    format: LogFormat,
+}
+
+impl Announce for ToTerminal {
+    fn bound(&mut self, address: SocketAddr) {
+        tracing::info!(%address, "listening; the model is being loaded");
+    }
+
+    fn ready(&mut self, address: SocketAddr) {
+        tracing::info!(%address, "ready");
+        if self.format == LogFormat::Json && !std::io::stdout().is_terminal() {
+            return;
+        }
+        // Nothing is lost with a terminal that is gone.
+        let _ = say(&format!(
+            "\npixart draws at http://{address}\n\n  \
+             curl http://{address}/v1/images --json '{{\"prompt\": \"A small cactus with a happy face in the Sahara desert.\", \"seed\": 42}}' \\\n    \
+             -H 'accept: image/png' --output cactus.png\n"
+        ));
+    }
+}

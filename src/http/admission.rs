@@ -1,0 +1,255 @@
+//! From a drawing request to a job: the one way in for every face.
+//!
+//! ```text
+//! body → Fields → DrawingRequest → RequestDraft → (the model's defaults) → GenerateRequest → Plan → Order → Jobs::submit
+//! ```
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::HeaderMap;
+use sha2::{Digest as _, Sha256};
+use tracing::Span;
+
+use super::drawing::{Dialect, DrawingRequest, ResponseFormat};
+use super::error::{ApiError, ErrorCode};
+use super::identity::Caller;
+use super::refusals;
+use super::service::Service;
+use crate::domain::{Compression, GenerateRequest, RequestDraft, Seed};
+use crate::jobs::{Attachment, Claim, Keeping, Lingering, Order, Work};
+use crate::pipeline::{Plan, Planner};
+
+/// How long a job waits for the client whose read has timed out, to ask again. The SDKs come back within 8 seconds.
+const LINGER: Duration = Duration::from_secs(15);
+/// A connection that is lost so shortly before the client's time-out was lost to it.
+const TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
+/// Longest `Idempotency-Key`, in bytes.
+const LONGEST_KEY: usize = 255;
+
+/// What a face makes of a drawing request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Face {
+    /// Its name, by which equal requests to different faces stay different.
+    pub(super) name: &'static str,
+    /// Whose field names and manners it has.
+    pub(super) dialect: Dialect,
+    /// What becomes of the job when nobody waits for it.
+    pub(super) keeping: Keeping,
+}
+
+/// Who asks, when, and in what words.
+pub(super) struct Asked<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) caller: Caller,
+    /// Digest of the body.
+    pub(super) digest: [u8; 32],
+    pub(super) received: Instant,
+}
+
+/// A drawing request that makes sense to the loaded model.
+pub(super) struct Planned {
+    pub(super) request: GenerateRequest,
+    pub(super) plan: Plan,
+    pub(super) planner: Arc<Planner>,
+    pub(super) work: Work,
+}
+
+/// Holds a request against the model and the limits, without admitting it.
+pub(super) fn plan(service: &Service, drawing: &DrawingRequest) -> Result<Planned, ApiError> {
+    let Some(planner) = service.jobs().health().planner() else {
+        return Err(service.not_ready());
+    };
+    service.check_model(drawing.model.as_deref(), &planner)?;
+    let request = draft(drawing).complete(planner.defaults());
+    let plan = planner
+        .plan(&request)
+        .map_err(|error| refusals::by_model(&error))?;
+    let work = Work::of(&request, plan.drawn_size);
+    service.check_cost(work, drawing.images)?;
+    Ok(Planned {
+        request,
+        plan,
+        planner,
+        work,
+    })
+}
+
+/// Admits a request, or finds the job that it has asked for before.
+pub(super) fn admit(
+    service: &Service,
+    asked: &Asked<'_>,
+    face: Face,
+    drawing: &DrawingRequest,
+) -> Result<(Attachment, Arc<Planner>), ApiError> {
+    let idempotency_key = idempotency_key(asked.headers)?;
+    let planned = plan(service, drawing)?;
+    let deadline = drawing.deadline.or(service.settings().default_deadline);
+    let order = Order {
+        first: planned.request,
+        images: drawing.images,
+        partial_images: if drawing.stream || face.keeping == Keeping::All {
+            drawing.partial_images
+        } else {
+            0
+        },
+        plan: planned.plan,
+        work: planned.work,
+        deadline,
+        keeping: match (face.keeping, drawing.response_format) {
+            (Keeping::Nothing, ResponseFormat::Url) => Keeping::Pictures,
+            (keeping, _) => keeping,
+        },
+        claim: Claim {
+            owner: asked.caller.owner(),
+            fingerprint: fingerprint(face, asked.digest),
+            idempotency_key,
+            retry: retries(asked.headers),
+        },
+        span: Span::current(),
+    };
+    let (work, images) = (order.work, order.images);
+    let submitted = service
+        .jobs()
+        .submit(order)
+        .map_err(|error| refusals::by_jobs(&error, service.jobs(), (work, images), deadline))?;
+    let attachment = submitted.attachment.lingering(lingering(asked));
+    Ok((attachment, planned.planner))
+}
+
+fn draft(drawing: &DrawingRequest) -> RequestDraft {
+    RequestDraft {
+        negative_prompt: drawing.negative_prompt.clone(),
+        steps: drawing.steps,
+        guidance: drawing.guidance,
+        size: drawing.size,
+        scheduler: drawing.scheduler,
+        resolution_binning: drawing.resolution_binning,
+        clean_caption: drawing.clean_caption,
+        embed_prompt: drawing.embed_prompt,
+        output_format: drawing.output_format.unwrap_or_default(),
+        output_compression: drawing
+            .output_compression
+            .and_then(|percent| Compression::new(percent.into()).ok()),
+        ..RequestDraft::new(
+            drawing.prompt.clone(),
+            drawing.seed.map_or_else(Seed::random, Seed::new),
+        )
+    }
+}
+
+fn fingerprint(face: Face, body: [u8; 32]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(face.name);
+    hash.update([0]);
+    hash.update(body);
+    hash.finalize().into()
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= LONGEST_KEY => Ok(Some(key.to_owned())),
+        _ => Err(ApiError::new(
+            ErrorCode::InvalidValue,
+            format!("Idempotency-Key must be 1 to {LONGEST_KEY} characters of visible ASCII"),
+        )
+        .about("Idempotency-Key")),
+    }
+}
+
+/// Whether an SDK says that it asks again.
+fn retries(headers: &HeaderMap) -> bool {
+    seconds(headers, "x-stainless-retry-count").is_some_and(|count| count >= 1.0)
+}
+
+/// An SDK that reads no longer than its time-out closes the connection and asks again: the job waits for that. One that
+/// closes it earlier has been stopped by its user.
+fn lingering(asked: &Asked<'_>) -> Option<Lingering> {
+    let timeout = seconds(asked.headers, "x-stainless-read-timeout")
+        .or_else(|| seconds(asked.headers, "x-stainless-timeout"))
+        .filter(|&timeout| timeout > 0.0)
+        .and_then(|timeout| Duration::try_from_secs_f64(timeout).ok())?;
+    // A margin of a second, and less where the time-out itself is not much longer.
+    let margin = TIMEOUT_MARGIN.min(timeout / 10);
+    Some(Lingering {
+        from: asked.received.checked_add(timeout.saturating_sub(margin))?,
+        grace: LINGER,
+    })
+}
+
+fn seconds(headers: &HeaderMap, name: &str) -> Option<f64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    fn lingers(pairs: &[(&'static str, &str)]) -> Option<Duration> {
+        let received = Instant::now();
+        let headers = headers(pairs);
+        let asked = Asked {
+            headers: &headers,
+            caller: Caller::ANONYMOUS,
+            digest: [0; 32],
+            received,
+        };
+        lingering(&asked).map(|lingering| lingering.from - received)
+    }
+
+    #[test]
+    fn only_a_client_that_tells_its_time_out_is_waited_for_and_only_from_then_on() {
+        assert_eq!(lingers(&[]), None);
+        assert_eq!(
+            lingers(&[("x-stainless-read-timeout", "600")]),
+            Some(Duration::from_secs(599))
+        );
+        assert_eq!(
+            lingers(&[("x-stainless-timeout", "1")]),
+            Some(Duration::from_millis(900))
+        );
+        for nonsense in ["none", "-1", "nan", "inf", "1e400", ""] {
+            assert_eq!(lingers(&[("x-stainless-read-timeout", nonsense)]), None);
+        }
+    }
+
+    #[test]
+    fn a_retry_is_one_from_the_first_repetition_on() {
+        assert!(!retries(&headers(&[])));
+        assert!(!retries(&headers(&[("x-stainless-retry-count", "0")])));
+        assert!(retries(&headers(&[("x-stainless-retry-count", "1")])));
+    }
+
+    #[test]
+    fn keys_are_visible_ascii_of_some_length() {
+        assert_eq!(idempotency_key(&headers(&[])).unwrap(), None);
+        let key = idempotency_key(&headers(&[("idempotency-key", "a-b")])).unwrap();
+        assert_eq!(key.as_deref(), Some("a-b"));
+        for bad in [String::new(), "k".repeat(256)] {
+            assert!(idempotency_key(&headers(&[("idempotency-key", &bad)])).is_err());
+        }
+    }
+
+    #[test]
+    fn the_same_body_to_another_face_is_another_request() {
+        let face = |name| Face {
+            name,
+            dialect: Dialect::Own,
+            keeping: Keeping::Nothing,
+        };
+        assert_ne!(
+            fingerprint(face("a"), [1; 32]),
+            fingerprint(face("b"), [1; 32])
+        );
+    }
+}

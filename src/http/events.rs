@@ -1,0 +1,168 @@
+//! A job as server-sent events: what has changed since the last look, in order, nothing twice and nothing left out.
+//!
+//! A follower keeps a mark of what it has told. It wakes when the job or the line changes, compares, and tells the
+//! difference; so a slow reader skips places in the queue and steps, and never a picture. Dropping it is going away.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::response::sse::Event;
+use futures_util::Stream;
+use futures_util::stream;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::jobs::{Job, JobState, Preview, Progress};
+
+/// A comment goes out this often while nothing happens, so that proxies keep the connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Something that has happened to a job.
+pub(super) enum Happened<'a> {
+    /// Its place in the queue is known or has changed: 1 is next.
+    Queued { position: usize },
+    /// The worker has taken it.
+    Started,
+    /// Steps of picture `image_index` are done.
+    Step { image_index: u32, step: usize },
+    /// A preview is there.
+    Partial(&'a Preview),
+    /// Picture `index` is finished.
+    Picture { index: usize },
+    /// It is over.
+    Ended(&'a Progress),
+}
+
+/// How a face tells what happens. It holds the caller's attachment, and whatever else shall last as long as the answer.
+pub(super) trait Tell: Send + 'static {
+    /// The job that is told of.
+    fn job(&self) -> &Job;
+    /// Its place in the queue.
+    fn position(&self) -> Option<usize>;
+    /// Puts what has happened into events; several, one, or none.
+    fn tell(&mut self, happened: Happened<'_>, events: &mut VecDeque<Event>);
+}
+
+/// Follows a job to its end.
+pub(super) fn follow<T: Tell>(
+    teller: T,
+    moves: watch::Receiver<u64>,
+) -> impl Stream<Item = Result<Event, Infallible>> + Send {
+    let progress = teller.job().follow();
+    let follower = Follower {
+        teller,
+        progress,
+        moves,
+        told: Told::default(),
+        pending: VecDeque::new(),
+    };
+    stream::unfold(follower, |mut follower| async {
+        let event = follower.next().await?;
+        Some((Ok(event), follower))
+    })
+}
+
+/// An event with a name and JSON.
+pub(super) fn event(name: &str, data: &Value) -> Event {
+    // JSON has no line breaks, which is all that an event's data must not have.
+    Event::default().event(name).data(data.to_string())
+}
+
+/// A line that readers skip.
+pub(super) fn comment(text: &str) -> Event {
+    Event::default().comment(text)
+}
+
+/// The mark of what was told.
+#[derive(Default)]
+struct Told {
+    position: Option<usize>,
+    started: bool,
+    step: (u32, usize),
+    previews: usize,
+    pictures: usize,
+    ended: bool,
+}
+
+struct Follower<T> {
+    teller: T,
+    progress: watch::Receiver<Progress>,
+    moves: watch::Receiver<u64>,
+    told: Told,
+    pending: VecDeque<Event>,
+}
+
+impl<T: Tell> Follower<T> {
+    async fn next(&mut self) -> Option<Event> {
+        let quiet_until = Instant::now() + KEEP_ALIVE;
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Some(event);
+            }
+            if self.told.ended {
+                return None;
+            }
+            self.look();
+            if !self.pending.is_empty() || self.told.ended {
+                continue;
+            }
+            let waits = !self.told.started;
+            tokio::select! {
+                changed = self.progress.changed() => changed.ok()?,
+                moved = self.moves.changed(), if waits => moved.ok()?,
+                () = sleep_until(quiet_until) => return Some(comment("keep-alive")),
+            }
+        }
+    }
+
+    /// Tells what is new.
+    fn look(&mut self) {
+        let now = self.progress.borrow_and_update().clone();
+        let told = &mut self.told;
+        let mut tell = |happened: Happened<'_>| self.teller.tell(happened, &mut self.pending);
+        if now.state == JobState::Queued {
+            self.moves.mark_unchanged();
+            let position = self.teller.position().filter(|&position| position > 0);
+            if let Some(position) = position
+                && told.position != Some(position)
+            {
+                told.position = Some(position);
+                self.teller
+                    .tell(Happened::Queued { position }, &mut self.pending);
+            }
+            return;
+        }
+        if now.queue_wait.is_some() && !told.started {
+            told.started = true;
+            tell(Happened::Started);
+        }
+        // Previews and pictures in the order in which they were made: those of a picture go before it.
+        while told.pictures < now.pictures.len() || told.previews < now.previews.len() {
+            match now.previews.get(told.previews) {
+                Some(preview) if preview.image_index as usize <= told.pictures => {
+                    told.previews += 1;
+                    tell(Happened::Partial(preview));
+                }
+                _ => {
+                    let index = told.pictures;
+                    told.pictures += 1;
+                    tell(Happened::Picture { index });
+                }
+            }
+        }
+        let step = (now.image_index, now.step);
+        if now.state == JobState::Running && step.1 > 0 && step != told.step {
+            told.step = step;
+            tell(Happened::Step {
+                image_index: step.0,
+                step: step.1,
+            });
+        }
+        if now.state.is_final() {
+            told.ended = true;
+            tell(Happened::Ended(&now));
+        }
+    }
+}

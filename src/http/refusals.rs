@@ -1,0 +1,125 @@
+//! Refusals in words: what was found, what would do, and when to come back.
+
+use std::time::Duration;
+
+use super::error::{ApiError, ErrorCode};
+use crate::jobs::{Failure, JobState, Jobs, Progress, SubmitError, Work};
+use crate::pipeline::PipelineError;
+
+/// A caller comes back after so many seconds when nobody can say when.
+const COME_BACK_SECONDS: u64 = 5;
+
+/// What the model says against a request: the caller's affair, or nobody's.
+pub(super) fn by_model(error: &PipelineError) -> ApiError {
+    if let Some(field) = error.field() {
+        return ApiError::new(ErrorCode::InvalidValue, error.to_string()).about(field);
+    }
+    tracing::error!(%error, "a request cannot be planned");
+    ApiError::internal()
+}
+
+/// Why a request was not admitted.
+pub(super) fn by_jobs(
+    error: &SubmitError,
+    jobs: &Jobs,
+    (work, images): (Work, u32),
+    deadline: Option<Duration>,
+) -> ApiError {
+    let SubmitError::DeadlineTooShort { wait, drawing } = *error else {
+        return at_once(error);
+    };
+    let deadline = deadline.unwrap_or_default();
+    let needed = wait + drawing;
+    let fits = |steps: usize| {
+        let (_, drawing) = jobs.estimate(Work { steps, ..work }, images);
+        drawing.is_some_and(|drawing| wait + drawing <= deadline)
+    };
+    let enough = needed.as_secs_f64().ceil();
+    let what_would_fit = match (1..work.steps).rev().find(|&steps| fits(steps)) {
+        Some(steps) => format!("{steps} steps would fit, or a deadline of {enough} s"),
+        None => format!("ask for a deadline of {enough} s or more"),
+    };
+    let message = format!(
+        "deadline_seconds is {} and {} would take about {:.1} s, {:.1} s of waiting and {:.1} s of drawing: {what_would_fit}",
+        deadline.as_secs_f64(),
+        if images == 1 {
+            "the picture"
+        } else {
+            "the pictures"
+        },
+        needed.as_secs_f64(),
+        wait.as_secs_f64(),
+        drawing.as_secs_f64(),
+    );
+    let refused = ApiError::new(ErrorCode::DeadlineTooShort, message).about("deadline_seconds");
+    if drawing > deadline {
+        // Waiting makes nothing better.
+        refused.should_retry(false)
+    } else {
+        refused.retry_after(whole_seconds(needed.saturating_sub(deadline)))
+    }
+}
+
+/// Why no request of this kind is admitted now, whatever it asks for.
+pub(super) fn at_once(error: &SubmitError) -> ApiError {
+    let (code, advice, retry_after) = match error {
+        SubmitError::Loading => (
+            ErrorCode::Loading,
+            "come back in a moment; GET /readyz says when it is ready",
+            COME_BACK_SECONDS,
+        ),
+        SubmitError::Draining => (
+            ErrorCode::Draining,
+            "ask again, another instance will answer",
+            COME_BACK_SECONDS,
+        ),
+        SubmitError::WorkerDown => (
+            ErrorCode::WorkerDown,
+            "come back in a moment",
+            COME_BACK_SECONDS,
+        ),
+        SubmitError::QueueFull { retry_after, .. } => (
+            ErrorCode::QueueFull,
+            "come back after Retry-After seconds",
+            whole_seconds(*retry_after),
+        ),
+        SubmitError::DeadlineTooShort { wait, drawing } => (
+            ErrorCode::DeadlineTooShort,
+            "allow more time",
+            whole_seconds(*wait + *drawing),
+        ),
+        SubmitError::KeyReused => {
+            return ApiError::new(
+                ErrorCode::IdempotencyKeyReused,
+                format!("{error}: send the same body with it, or use a new key"),
+            )
+            .about("Idempotency-Key");
+        }
+    };
+    ApiError::new(code, format!("{error}: {advice}")).retry_after(retry_after)
+}
+
+/// Why a job that has ended has no pictures; none for one that has, or that has not ended.
+pub(super) fn ending(progress: &Progress) -> Option<ApiError> {
+    Some(match (progress.state, progress.failure) {
+        (JobState::Succeeded | JobState::Queued | JobState::Running, _) => return None,
+        (JobState::Expired, _) => ApiError::new(
+            ErrorCode::DeadlineExceeded,
+            "deadline_seconds passed before the picture was finished: allow more time, or ask for fewer steps or a smaller size",
+        ),
+        (JobState::Cancelled, _) => {
+            ApiError::new(ErrorCode::JobCancelled, "the job was cancelled").should_retry(false)
+        }
+        (JobState::Failed, Some(Failure::Draining)) => at_once(&SubmitError::Draining),
+        (JobState::Failed, Some(Failure::Worker)) => ApiError::internal(),
+        (JobState::Failed, Some(Failure::Inference) | None) => {
+            ApiError::new(ErrorCode::InferenceFailed, "")
+        }
+    })
+}
+
+/// At least one second, rounded up.
+pub(super) fn whole_seconds(time: Duration) -> u64 {
+    let part = u64::from(time.subsec_nanos() > 0);
+    (time.as_secs() + part).max(1)
+}

@@ -1,0 +1,174 @@
+//! What all handlers share: the jobs, the metrics, the limits of the settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+
+use super::drawing::Limits;
+use super::error::{ApiError, ErrorCode};
+use super::identity::Keys;
+use super::refusals;
+use crate::config::{LimitsSettings, Settings};
+use crate::jobs::{Jobs, SubmitError, Work};
+use crate::pipeline::Planner;
+use crate::telemetry::Metrics;
+
+/// Shared by all handlers; clones are the same.
+#[derive(Clone)]
+pub struct Service {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    jobs: Jobs,
+    metrics: Metrics,
+    keys: Arc<Keys>,
+    settings: ServiceSettings,
+}
+
+/// The settings that handlers look at.
+pub(super) struct ServiceSettings {
+    pub(super) limits: LimitsSettings,
+    pub(super) queue_capacity: usize,
+    pub(super) default_deadline: Option<Duration>,
+    pub(super) max_body_bytes: usize,
+    pub(super) body_read: Duration,
+    pub(super) stall: Duration,
+    pub(super) model_aliases: Vec<String>,
+    pub(super) public_url: Option<String>,
+}
+
+impl Service {
+    /// Puts the parts together.
+    pub fn new(jobs: Jobs, metrics: Metrics, settings: &Settings) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                jobs,
+                metrics,
+                keys: Arc::new(Keys::new(settings.auth.keys.iter())),
+                settings: ServiceSettings {
+                    limits: settings.limits.clone(),
+                    queue_capacity: settings.queue.capacity,
+                    default_deadline: settings.queue.deadline(),
+                    max_body_bytes: settings.server.max_body_bytes(),
+                    body_read: Duration::from_secs(settings.server.body_read_seconds),
+                    stall: Duration::from_secs(settings.worker.stall_seconds),
+                    model_aliases: settings.openai.model_aliases.clone(),
+                    public_url: settings
+                        .server
+                        .public_url
+                        .as_ref()
+                        .map(|url| url.as_str().trim_end_matches('/').to_owned()),
+                },
+            }),
+        }
+    }
+
+    pub(super) fn jobs(&self) -> &Jobs {
+        &self.shared.jobs
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    pub(super) fn settings(&self) -> &ServiceSettings {
+        &self.shared.settings
+    }
+
+    /// The keys that open the door.
+    pub(super) fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.shared.keys)
+    }
+
+    /// What one request may ask for.
+    pub(super) fn limits(&self) -> Limits {
+        let limits = &self.settings().limits;
+        Limits {
+            max_images: limits.max_images,
+            max_steps: limits.max_steps,
+            max_side_px: limits.max_side_px,
+        }
+    }
+
+    /// Where this service is reached: the setting, or the host that the caller used.
+    pub(super) fn base_url(&self, headers: &HeaderMap) -> String {
+        if let Some(url) = &self.settings().public_url {
+            return url.clone();
+        }
+        headers
+            .get("host")
+            .and_then(|host| host.to_str().ok())
+            .filter(|host| host.len() <= 255)
+            .map(|host| format!("http://{host}"))
+            .unwrap_or_default()
+    }
+
+    /// Holds that the caller means the model that is loaded: by its name, by one of the aliases, or by none.
+    pub(super) fn check_model(
+        &self,
+        asked: Option<&str>,
+        planner: &Planner,
+    ) -> Result<(), ApiError> {
+        let name = &planner.facts().name;
+        match asked {
+            Some(asked) if !self.means_model(asked, planner) => Err(ApiError::new(
+                ErrorCode::ModelNotFound,
+                format!("there is no such model here: leave model out, or ask for '{name}'"),
+            )
+            .about("model")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether `asked` is the loaded model's name or an alias.
+    pub(super) fn means_model(&self, asked: &str, planner: &Planner) -> bool {
+        asked == planner.facts().name
+            || self
+                .settings()
+                .model_aliases
+                .iter()
+                .any(|alias| alias == asked)
+    }
+
+    /// Holds that all pictures together stay within the bound of a request.
+    pub(super) fn check_cost(&self, work: Work, images: u32) -> Result<(), ApiError> {
+        let limit = f64::from(self.settings().limits.max_megapixel_steps);
+        let cost = megapixel_steps(work, images);
+        if cost <= limit {
+            return Ok(());
+        }
+        let once = cost / f64::from(images);
+        let advice = if once <= limit && images > 1 {
+            format!("ask for n = {} at most", (limit / once).floor())
+        } else {
+            "ask for fewer steps or a smaller size".to_owned()
+        };
+        Err(ApiError::new(
+            ErrorCode::TooCostly,
+            format!(
+                "n · width · height · steps is {cost:.1} million{} and the limit is {limit}: {advice}",
+                if work.passes > 1 {
+                    " (guidance counts twice)"
+                } else {
+                    ""
+                },
+            ),
+        ))
+    }
+
+    /// Why nothing can be drawn now.
+    pub(super) fn not_ready(&self) -> ApiError {
+        match self.jobs().ready() {
+            Err(error) => refusals::at_once(&error),
+            // Ready, and without a model: between two looks.
+            Ok(()) => refusals::at_once(&SubmitError::Loading),
+        }
+    }
+}
+
+/// `n · width · height · steps / 10^6`, twice that while guidance is active.
+pub(super) fn megapixel_steps(work: Work, images: u32) -> f64 {
+    work.pixels as f64 * work.steps as f64 * f64::from(work.passes) * f64::from(images) / 1e6
+}

@@ -1,0 +1,116 @@
+//! What the worker publishes of itself: health is read from here and never waits for anything.
+
+use std::sync::Arc;
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::pipeline::Planner;
+use crate::telemetry::Metrics;
+
+/// What the worker is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Reads and compiles the model.
+    Loading,
+    /// Draws the first pictures, which nobody sees.
+    WarmingUp,
+    /// Draws or waits for work.
+    Ready,
+    /// Broke, and builds itself anew.
+    Down,
+    /// Has ended.
+    Ended,
+}
+
+/// The worker's state as everybody may read it.
+pub struct Health {
+    started: Instant,
+    phase: AtomicU8,
+    /// Milliseconds from `started` to the last sign of life.
+    last_progress: AtomicU64,
+    draining: AtomicBool,
+    planner: RwLock<Option<Arc<Planner>>>,
+    metrics: Metrics,
+}
+
+impl Health {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self {
+            started: Instant::now(),
+            phase: AtomicU8::new(0),
+            last_progress: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            planner: RwLock::new(None),
+            metrics,
+        }
+    }
+
+    /// What the worker is at.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Loading,
+            1 => Phase::WarmingUp,
+            2 => Phase::Ready,
+            3 => Phase::Down,
+            _ => Phase::Ended,
+        }
+    }
+
+    /// Time since the worker last came forward.
+    pub fn since_progress(&self) -> Duration {
+        let last = Duration::from_millis(self.last_progress.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(last)
+    }
+
+    /// What is known of the model, once one is loaded.
+    pub fn planner(&self) -> Option<Arc<Planner>> {
+        self.planner
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The worker enters a phase.
+    pub fn enter(&self, phase: Phase) {
+        let code = match phase {
+            Phase::Loading => 0,
+            Phase::WarmingUp => 1,
+            Phase::Ready => 2,
+            Phase::Down => 3,
+            Phase::Ended => 4,
+        };
+        self.phase.store(code, Ordering::Release);
+        self.metrics
+            .set_worker_up(!matches!(phase, Phase::Down | Phase::Ended));
+        self.metrics
+            .set_ready(phase == Phase::Ready && !self.draining());
+        self.progressed();
+    }
+
+    /// Whether the service shuts down.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.metrics.set_draining(true);
+        self.metrics.set_ready(false);
+    }
+
+    /// The worker has a model.
+    pub fn loaded(&self, planner: Arc<Planner>) {
+        *self
+            .planner
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(planner);
+    }
+
+    /// The worker came forward: a stage or a step is done.
+    pub fn progressed(&self) {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_progress.store(elapsed, Ordering::Relaxed);
+        self.metrics.worker_progress_now();
+    }
+}

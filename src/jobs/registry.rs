@@ -1,0 +1,404 @@
+//! All jobs and their order, behind one lock: every change of a job's place or end is made here, and counted here.
+//!
+//! Invariants: a job is in the line, running, or ended, and ends once; `accepted = ended + running + waiting`; at most
+//! `capacity` jobs wait behind the one that is drawn; what is kept stays below its bounds.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::pace::Pace;
+use super::{
+    Bounds, Claim, Ending, Job, JobId, JobState, Keeping, Order, Owner, Stop, SubmitError,
+};
+use crate::telemetry::Metrics;
+
+/// See the module.
+pub(super) struct Registry {
+    bounds: Bounds,
+    line: VecDeque<Arc<Job>>,
+    running: Option<Running>,
+    entries: HashMap<JobId, Entry>,
+    keys: HashMap<(Owner, String), JobId>,
+    /// Ended jobs whose pictures are kept, the oldest first.
+    kept: VecDeque<JobId>,
+    kept_bytes: usize,
+    pub(super) pace: Pace,
+    pub(super) closed: bool,
+    metrics: Metrics,
+}
+
+struct Running {
+    job: Arc<Job>,
+    since: Instant,
+}
+
+/// What is known of a job beside the job itself.
+struct Entry {
+    job: Arc<Job>,
+    /// Callers that wait for it.
+    attached: usize,
+    /// Until when it waits for a caller whose connection was lost.
+    orphan_until: Option<Instant>,
+    /// Whether a lost connection has left it behind before: its pictures are kept for the caller that comes back.
+    was_orphan: bool,
+    /// When it ended, once it is among the kept ones.
+    kept_since: Option<Instant>,
+}
+
+impl Entry {
+    /// Whether what it came to is kept although nobody waits for it.
+    fn is_kept(&self) -> bool {
+        let order = self.job.order();
+        match order.keeping {
+            Keeping::All => true,
+            Keeping::Pictures => self.has_succeeded(),
+            Keeping::Nothing => {
+                // Its caller may ask again and shall not wait again.
+                self.has_succeeded() && (self.was_orphan || order.claim.idempotency_key.is_some())
+            }
+        }
+    }
+
+    fn has_succeeded(&self) -> bool {
+        self.job.state() == JobState::Succeeded
+    }
+}
+
+impl Registry {
+    pub(super) fn new(bounds: Bounds, metrics: Metrics) -> Self {
+        Self {
+            bounds,
+            line: VecDeque::new(),
+            running: None,
+            entries: HashMap::new(),
+            keys: HashMap::new(),
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            pace: Pace::default(),
+            closed: false,
+            metrics,
+        }
+    }
+
+    /// The job that this request asked for before, if it did: by its key, or left behind by a lost connection.
+    pub(super) fn claimed(&self, claim: &Claim) -> Result<Option<Arc<Job>>, SubmitError> {
+        if let Some(key) = &claim.idempotency_key
+            && let Some(entry) = self
+                .keys
+                .get(&(claim.owner, key.clone()))
+                .and_then(|id| self.entries.get(id))
+        {
+            if entry.job.order().claim.fingerprint != claim.fingerprint {
+                return Err(SubmitError::KeyReused);
+            }
+            return Ok(Some(Arc::clone(&entry.job)));
+        }
+        if !claim.retry {
+            return Ok(None);
+        }
+        let left_behind = self.entries.values().find(|entry| {
+            let theirs = &entry.job.order().claim;
+            entry.was_orphan
+                && entry.attached == 0
+                && (entry.has_succeeded() || !entry.job.state().is_final())
+                && theirs.owner == claim.owner
+                && theirs.fingerprint == claim.fingerprint
+        });
+        Ok(left_behind.map(|entry| Arc::clone(&entry.job)))
+    }
+
+    /// Gives the request a place at the end of the line.
+    pub(super) fn admit(&mut self, order: Order, now: Instant) -> Result<Arc<Job>, SubmitError> {
+        let present = self.line.len() + usize::from(self.running.is_some());
+        let wait = self.wait(now);
+        if present > self.bounds.capacity {
+            return Err(SubmitError::QueueFull {
+                waiting: self.line.len(),
+                capacity: self.bounds.capacity,
+                retry_after: wait,
+            });
+        }
+        if let (Some(deadline), Some(drawing)) = (order.deadline, self.drawing(&order))
+            && wait + drawing > deadline
+        {
+            return Err(SubmitError::DeadlineTooShort { wait, drawing });
+        }
+        let job = Arc::new(Job::new(order, now));
+        let claim = &job.order().claim;
+        if let Some(key) = &claim.idempotency_key {
+            self.keys.insert((claim.owner, key.clone()), job.id());
+        }
+        self.entries.insert(
+            job.id(),
+            Entry {
+                job: Arc::clone(&job),
+                attached: 0,
+                orphan_until: None,
+                was_orphan: false,
+                kept_since: None,
+            },
+        );
+        self.line.push_back(Arc::clone(&job));
+        self.metrics.accepted();
+        self.show_line();
+        Ok(job)
+    }
+
+    /// A caller begins to wait for the job.
+    pub(super) fn attach(&mut self, id: JobId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.attached += 1;
+            entry.orphan_until = None;
+        }
+    }
+
+    /// A caller has gone. A job that nobody waits for is stopped, now or, where its caller may come back, at `lingers`.
+    pub(super) fn detach(&mut self, id: JobId, lingers: Option<Instant>, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.attached = entry.attached.saturating_sub(1);
+        if entry.attached > 0 || entry.job.order().keeping == Keeping::All {
+            return;
+        }
+        if entry.job.state().is_final() {
+            if !entry.is_kept() {
+                self.forget(id);
+            }
+        } else if lingers.is_some() {
+            entry.orphan_until = lingers;
+            entry.was_orphan = true;
+        } else {
+            let job = Arc::clone(&entry.job);
+            self.stop(&job, Stop::Cancelled, now);
+        }
+    }
+
+    /// The worker takes the next job.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Arc<Job>> {
+        let job = loop {
+            let job = self.line.pop_front()?;
+            match job.stop() {
+                None => break job,
+                Some(why) => self.end(&job, Ending::Stopped(why), now),
+            }
+        };
+        let queue_wait = now.saturating_duration_since(job.admitted());
+        self.metrics.queue_wait(queue_wait);
+        job.update(|progress| {
+            progress.state = JobState::Running;
+            progress.queue_wait = Some(queue_wait);
+        });
+        self.running = Some(Running {
+            job: Arc::clone(&job),
+            since: now,
+        });
+        self.show_line();
+        Some(job)
+    }
+
+    /// Stops a job: one that waits ends here, one that is drawn ends in the worker's hand within milliseconds.
+    pub(super) fn stop(&mut self, job: &Arc<Job>, why: Stop, now: Instant) {
+        job.ask_to_stop(why);
+        if job.state() == JobState::Queued {
+            self.abandon(job, Ending::Stopped(why), now);
+        }
+    }
+
+    /// Ends a job that nobody will draw.
+    pub(super) fn abandon(&mut self, job: &Arc<Job>, ending: Ending, now: Instant) {
+        self.line.retain(|waiting| waiting.id() != job.id());
+        self.end(job, ending, now);
+    }
+
+    /// Stops all that wait.
+    pub(super) fn stop_waiting(&mut self, why: Stop, now: Instant) {
+        for job in self.line.clone() {
+            self.stop(&job, why, now);
+        }
+    }
+
+    /// The job comes to its one end.
+    pub(super) fn end(&mut self, job: &Arc<Job>, ending: Ending, now: Instant) {
+        if job.state().is_final() {
+            return;
+        }
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.job.id() == job.id())
+        {
+            self.running = None;
+        }
+        if matches!(ending, Ending::Stopped(_)) {
+            self.metrics.steps_saved(job.steps_left());
+        }
+        job.update(|progress| {
+            progress.state = ending.state();
+            progress.failure = ending.failure();
+            progress.finished = Some(SystemTime::now());
+        });
+        self.metrics.finished(ending.outcome());
+        self.show_line();
+        if ending != Ending::Succeeded {
+            self.release_key(job);
+        }
+        self.keep_or_forget(job, now);
+    }
+
+    fn keep_or_forget(&mut self, job: &Arc<Job>, now: Instant) {
+        let Some(entry) = self.entries.get_mut(&job.id()) else {
+            return;
+        };
+        if entry.is_kept() {
+            entry.kept_since = Some(now);
+            self.kept.push_back(job.id());
+            self.kept_bytes += job.bytes();
+            self.trim();
+        } else if entry.attached == 0 {
+            self.forget(job.id());
+        }
+    }
+
+    /// Lets the oldest results go until the rest fits. The newest stays, however large it is.
+    fn trim(&mut self) {
+        while self.kept.len() > 1
+            && (self.kept_bytes > self.bounds.max_memory_bytes
+                || self.kept.len() > self.bounds.max_kept)
+        {
+            let oldest = self.kept[0];
+            self.forget(oldest);
+        }
+    }
+
+    /// Removes an ended job from memory.
+    pub(super) fn forget(&mut self, id: JobId) {
+        let Some(entry) = self.entries.remove(&id) else {
+            return;
+        };
+        if entry.kept_since.is_some() {
+            self.kept.retain(|&kept| kept != id);
+            self.kept_bytes -= entry.job.bytes();
+        }
+        self.release_key(&entry.job);
+    }
+
+    fn release_key(&mut self, job: &Job) {
+        let claim = &job.order().claim;
+        if let Some(key) = &claim.idempotency_key {
+            let key = (claim.owner, key.clone());
+            if self.keys.get(&key) == Some(&job.id()) {
+                self.keys.remove(&key);
+            }
+        }
+    }
+
+    /// Ends what has waited too long and forgets what was kept long enough.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        for job in self.line.clone() {
+            if let Some(why) = job.stop() {
+                self.stop(&job, why, now);
+            }
+        }
+        let lost: Vec<Arc<Job>> = self
+            .entries
+            .values()
+            .filter(|entry| entry.orphan_until.is_some_and(|until| until <= now))
+            .map(|entry| Arc::clone(&entry.job))
+            .collect();
+        for job in lost {
+            if let Some(entry) = self.entries.get_mut(&job.id()) {
+                entry.orphan_until = None;
+            }
+            self.stop(&job, Stop::Cancelled, now);
+        }
+        while let Some(&oldest) = self.kept.front() {
+            let since = self.entries.get(&oldest).and_then(|entry| entry.kept_since);
+            match since {
+                Some(since) if now.saturating_duration_since(since) < self.bounds.ttl => break,
+                _ => self.forget(oldest),
+            }
+        }
+    }
+
+    pub(super) fn find(&self, id: JobId) -> Option<Arc<Job>> {
+        self.entries.get(&id).map(|entry| Arc::clone(&entry.job))
+    }
+
+    pub(super) fn running(&self) -> Option<Arc<Job>> {
+        self.running
+            .as_ref()
+            .map(|running| Arc::clone(&running.job))
+    }
+
+    pub(super) fn waiting(&self) -> VecDeque<Arc<Job>> {
+        self.line.clone()
+    }
+
+    /// Place in the queue: 1 is next, 0 is drawn now, none is not (or no longer) there.
+    pub(super) fn position(&self, id: JobId) -> Option<usize> {
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.job.id() == id)
+        {
+            return Some(0);
+        }
+        let index = self.line.iter().position(|job| job.id() == id)?;
+        Some(index + 1)
+    }
+
+    /// Time of drawing all pictures of an order; none before anything was drawn.
+    pub(super) fn drawing(&self, order: &Order) -> Option<Duration> {
+        self.pace
+            .predict(order.work)
+            .map(|picture| picture * order.images)
+    }
+
+    /// Predicted time until the worker has done all that is here.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        let waiting: Duration = self
+            .line
+            .iter()
+            .filter_map(|job| self.drawing(job.order()))
+            .sum();
+        self.left_of_running(now) + waiting
+    }
+
+    /// Predicted time until this job is done; none for one that has ended.
+    pub(super) fn predicted(&self, id: JobId, now: Instant) -> Option<Duration> {
+        let position = self.position(id)?;
+        let before: Duration = self
+            .line
+            .iter()
+            .take(position)
+            .filter_map(|job| self.drawing(job.order()))
+            .sum();
+        Some(self.left_of_running(now) + before)
+    }
+
+    fn left_of_running(&self, now: Instant) -> Duration {
+        self.running
+            .as_ref()
+            .and_then(|running| {
+                let whole = self.drawing(running.job.order())?;
+                Some(whole.saturating_sub(now.saturating_duration_since(running.since)))
+            })
+            .unwrap_or_default()
+    }
+
+    /// When a kept job's pictures leave.
+    pub(super) fn expires(&self, id: JobId) -> Option<SystemTime> {
+        self.entries.get(&id)?.kept_since?;
+        self.find(id)?
+            .progress()
+            .finished?
+            .checked_add(self.bounds.ttl)
+    }
+
+    fn show_line(&self) {
+        self.metrics
+            .set_line(usize::from(self.running.is_some()), self.line.len());
+    }
+}

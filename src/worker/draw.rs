@@ -1,0 +1,121 @@
+//! One job on the worker's thread: picture after picture, each step told to those who wait.
+
+use std::time::Instant;
+
+use crate::domain::{GenerateRequest, Generated};
+use crate::jobs::{Assignments, Job, Preview};
+use crate::pipeline::{Event, Generate, LatentToRgb, PipelineError, Watch};
+use crate::telemetry::{Metrics, Stage};
+
+/// Draws all pictures of a job, and hands over each as it is finished.
+pub(super) fn draw(
+    generate: &mut dyn Generate,
+    preview: Option<&LatentToRgb>,
+    assignments: &Assignments,
+    metrics: &Metrics,
+    job: &Job,
+) -> Result<(), PipelineError> {
+    for index in 0..job.order().images {
+        if job.stop().is_some() {
+            return Err(PipelineError::Cancelled);
+        }
+        assignments.begun(job, index);
+        let request = job.order().picture(index);
+        let mut watch = JobWatch {
+            assignments,
+            metrics,
+            job,
+            request: &request,
+            index,
+            preview,
+            previews: preview_steps(job.order().partial_images, request.steps.count()),
+            since: Instant::now(),
+        };
+        let picture = generate.generate(&request, &mut watch)?;
+        record(metrics, &picture);
+        assignments.drawn(job, picture);
+    }
+    Ok(())
+}
+
+fn record(metrics: &Metrics, picture: &Generated) {
+    let timings = &picture.timings;
+    metrics.stage(Stage::Tokenize, timings.tokenize);
+    metrics.stage(Stage::TextEncode, timings.text_encode);
+    metrics.stage(Stage::Denoise, timings.denoise());
+    metrics.stage(Stage::VaeDecode, timings.vae_decode);
+    metrics.stage(Stage::PngEncode, timings.png_encode);
+    let size = picture.receipt.request.size;
+    metrics.picture(u64::from(size.width_px()) * u64::from(size.height_px()));
+}
+
+/// After which steps (from 1) a preview is made: spread evenly, and never after the last, which is the picture itself.
+fn preview_steps(count: u8, steps: usize) -> Vec<usize> {
+    let count = usize::from(count);
+    let half = count.div_ceil(2);
+    let mut after: Vec<usize> = (1..=count)
+        .map(|index| (index * steps + half) / (count + 1))
+        .filter(|&step| (1..steps).contains(&step))
+        .collect();
+    after.dedup();
+    after
+}
+
+/// Tells those who wait for a job how far it is, and the pipeline when to stop.
+struct JobWatch<'a> {
+    assignments: &'a Assignments,
+    metrics: &'a Metrics,
+    job: &'a Job,
+    request: &'a GenerateRequest,
+    index: u32,
+    preview: Option<&'a LatentToRgb>,
+    /// Steps after which a preview is due.
+    previews: Vec<usize>,
+    since: Instant,
+}
+
+impl Watch for JobWatch<'_> {
+    fn cancelled(&self) -> bool {
+        self.job.stop().is_some()
+    }
+
+    fn observe(&mut self, event: Event<'_>) {
+        match event {
+            Event::Stepped { step, denoised, .. } => {
+                self.metrics.step(self.since.elapsed());
+                let done = step + 1;
+                let preview = self.previews.iter().position(|&due| due == done);
+                let preview = preview.and_then(|number| {
+                    let image = self.preview?.draw(denoised, self.request).ok()?;
+                    Some(Preview {
+                        image_index: self.index,
+                        partial_image_index: u8::try_from(number).ok()?,
+                        image,
+                    })
+                });
+                self.assignments.stepped(self.job, done, preview);
+                self.since = Instant::now();
+            }
+            Event::TextEncoded { .. } => {
+                self.assignments.health().progressed();
+                self.since = Instant::now();
+            }
+            Event::Predicted { .. } | Event::Decoded { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn previews_are_spread_over_the_steps_and_never_after_the_last() {
+        assert_eq!(preview_steps(0, 4), [0; 0]);
+        assert_eq!(preview_steps(1, 4), [2]);
+        assert_eq!(preview_steps(3, 4), [1, 2, 3]);
+        assert_eq!(preview_steps(3, 20), [5, 10, 15]);
+        assert_eq!(preview_steps(3, 2), [1]);
+        assert_eq!(preview_steps(3, 1), [0; 0]);
+    }
+}

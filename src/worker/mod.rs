@@ -1,0 +1,233 @@
+//! The worker: one named thread that builds the pipeline, owns its compiled models, and draws one job at a time.
+//!
+//! A job that fails takes nothing with it: its caller is told, and where the fault may have left the models in pieces
+//! (a panic, an error of the runtime) the worker builds them anew before it draws again. Until it has, nobody is admitted.
+
+mod draw;
+mod warm_up;
+
+use std::fmt::Display;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::jobs::{Assignments, Ending, Failure, Job, Phase, Stop};
+use crate::pipeline::{Generate, LatentToRgb, PipelineError, Planner};
+use crate::telemetry::{Metrics, RestartReason};
+
+/// The thread's name, as debuggers and `top -H` show it.
+const NAME: &str = "pixart-worker";
+/// Waits between attempts to build the pipeline anew: doubled from the first to the last.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LAST_WAIT: Duration = Duration::from_secs(60);
+/// How often a waiting worker looks whether the service closes.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What the worker draws with. Compiled models are made and dropped on the worker's own thread.
+pub struct Built {
+    /// Draws.
+    pub generate: Box<dyn Generate>,
+    /// What is known of the model without drawing.
+    pub planner: Arc<Planner>,
+    /// Time of reading and compiling.
+    pub load: Duration,
+}
+
+/// Why the worker never became ready.
+#[derive(Debug, Error)]
+pub enum StartError<E> {
+    /// The model cannot be loaded.
+    #[error("{0}")]
+    Build(E),
+    /// The model is loaded and cannot draw.
+    #[error("the first picture failed: {0}")]
+    WarmUp(#[source] PipelineError),
+    /// The service was told to stop before the model was ready.
+    #[error("stopped while loading")]
+    Stopped,
+}
+
+/// A running worker.
+pub struct Worker<E> {
+    /// Its thread.
+    pub thread: JoinHandle<()>,
+    /// Whether the first start went well, as soon as that is known.
+    pub started: oneshot::Receiver<Result<(), StartError<E>>>,
+}
+
+/// Starts the worker. `build` is called on its thread, at the start and after every fault.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn spawn<E, Build>(
+    build: Build,
+    assignments: Assignments,
+    warm_up: bool,
+    metrics: Metrics,
+) -> io::Result<Worker<E>>
+where
+    E: Display + Send + 'static,
+    Build: FnMut() -> Result<Built, E> + Send + 'static,
+{
+    let (tell, started) = oneshot::channel();
+    let bench = Bench {
+        build,
+        assignments,
+        warm_up,
+        metrics,
+    };
+    let thread = thread::Builder::new()
+        .name(NAME.to_owned())
+        .spawn(move || bench.work(tell))?;
+    Ok(Worker { thread, started })
+}
+
+/// Where the worker works.
+struct Bench<Build> {
+    build: Build,
+    assignments: Assignments,
+    warm_up: bool,
+    metrics: Metrics,
+}
+
+/// A pipeline that has drawn its first pictures.
+struct Ready {
+    generate: Box<dyn Generate>,
+    preview: Option<LatentToRgb>,
+}
+
+impl<E, Build> Bench<Build>
+where
+    E: Display,
+    Build: FnMut() -> Result<Built, E>,
+{
+    fn work(mut self, tell: oneshot::Sender<Result<(), StartError<E>>>) {
+        let mut ready = match self.make_ready(Phase::Loading) {
+            Ok(ready) => {
+                // Nobody may want to know any more: then the service closes, and the next look at the line says so.
+                let _ = tell.send(Ok(()));
+                ready
+            }
+            Err(error) => {
+                let _ = tell.send(Err(error));
+                return;
+            }
+        };
+        while let Some(job) = self.assignments.claim() {
+            let span = job.order().span.clone();
+            let _entered = span.enter();
+            let Some(reason) = self.draw(&mut ready, &job) else {
+                continue;
+            };
+            self.metrics.worker_restarted(reason);
+            // The broken one goes first: two models may not fit into memory.
+            drop(ready);
+            match self.make_ready_again() {
+                Some(again) => ready = again,
+                None => return,
+            }
+        }
+    }
+
+    /// Draws a job to its end. Returns why the pipeline must be built anew, if it must.
+    fn draw(&mut self, ready: &mut Ready, job: &Arc<Job>) -> Option<RestartReason> {
+        let drawn = catch_unwind(AssertUnwindSafe(|| {
+            draw::draw(
+                ready.generate.as_mut(),
+                ready.preview.as_ref(),
+                &self.assignments,
+                &self.metrics,
+                job,
+            )
+        }));
+        let (ending, broken) = match drawn {
+            Ok(Ok(())) => (Ending::Succeeded, None),
+            Ok(Err(PipelineError::Cancelled)) => {
+                let why = job.stop().unwrap_or(Stop::Cancelled);
+                (Ending::Stopped(why), None)
+            }
+            Ok(Err(error)) => {
+                tracing::error!(job = %job.id(), %error, "a picture failed");
+                let broken = matches!(
+                    error,
+                    PipelineError::Engine { .. } | PipelineError::Shape { .. }
+                );
+                (
+                    Ending::Failed(Failure::Inference),
+                    broken.then_some(RestartReason::Engine),
+                )
+            }
+            Err(_panic) => {
+                // The panic's own words are in the log already, by the hook.
+                tracing::error!(job = %job.id(), "the worker panicked while it drew");
+                (Ending::Failed(Failure::Worker), Some(RestartReason::Panic))
+            }
+        };
+        if broken.is_some() {
+            // Before the caller hears of it: whoever asks again at once must not be admitted to a broken worker.
+            self.assignments.health().enter(Phase::Down);
+        }
+        self.assignments.ended(job, ending);
+        broken
+    }
+
+    /// Builds and warms up, again and again with growing pauses; none when the service closes first.
+    fn make_ready_again(&mut self) -> Option<Ready> {
+        let mut wait = FIRST_WAIT;
+        loop {
+            match self.make_ready(Phase::Down) {
+                Ok(ready) => {
+                    tracing::info!("the worker is ready again");
+                    return Some(ready);
+                }
+                Err(StartError::Stopped) => return None,
+                Err(error) => {
+                    tracing::error!(%error, retry_seconds = wait.as_secs(), "the model cannot be loaded again");
+                }
+            }
+            let until = Instant::now() + wait;
+            while Instant::now() < until {
+                if self.assignments.closed() {
+                    return None;
+                }
+                thread::sleep(LOOK);
+            }
+            wait = (wait * 2).min(LAST_WAIT);
+        }
+    }
+
+    fn make_ready(&mut self, phase: Phase) -> Result<Ready, StartError<E>> {
+        let health = self.assignments.health();
+        health.enter(phase);
+        let mut built = match catch_unwind(AssertUnwindSafe(&mut self.build)) {
+            Ok(built) => built.map_err(StartError::Build)?,
+            Err(_panic) => return Err(StartError::WarmUp(PipelineError::Cancelled)),
+        };
+        self.metrics.model_loaded(built.load);
+        health.loaded(Arc::clone(&built.planner));
+        let mut preview = None;
+        if self.warm_up {
+            if phase == Phase::Loading {
+                health.enter(Phase::WarmingUp);
+            }
+            preview =
+                warm_up::warm_up(&mut built, &self.assignments).map_err(|error| match error {
+                    PipelineError::Cancelled => StartError::Stopped,
+                    error => StartError::WarmUp(error),
+                })?;
+        }
+        if self.assignments.closed() {
+            return Err(StartError::Stopped);
+        }
+        self.assignments.health().enter(Phase::Ready);
+        Ok(Ready {
+            generate: built.generate,
+            preview,
+        })
+    }
+}

@@ -1,0 +1,118 @@
+//! The first pictures, which nobody sees: they show that the model draws, measure how long it takes, and fit the previews.
+
+use super::Built;
+use crate::domain::{ImageSize, OutputFormat, Prompt, RequestDraft, Seed, Steps};
+use crate::jobs::{Assignments, Work};
+use crate::pipeline::{Event, Generate, LatentToRgb, PipelineError, Planner, PreviewFit, Watch};
+
+/// Pictures of many colours, so that the fit from latents to colours sees them all.
+const PROMPTS: [&str; 6] = [
+    "A small cactus with a happy face in the Sahara desert.",
+    "a bright red rocket in the black night sky",
+    "a white sailboat on the deep blue sea at noon",
+    "a green tree in a yellow field, autumn",
+    "a purple flower in the snow",
+    "an orange cat on a pink sofa",
+];
+/// Pictures for the fit are drawn at a quarter of the model's size, and not below this: a few seconds altogether.
+const SMALLEST_PX: u32 = 128;
+/// And in no more steps than this: colours settle early.
+const MOST_STEPS: u32 = 8;
+
+/// Draws, and fits the map from latents to colours; none where the model's latents have none.
+pub(super) fn warm_up(
+    built: &mut Built,
+    assignments: &Assignments,
+) -> Result<Option<LatentToRgb>, PipelineError> {
+    let mut watch = WarmUpWatch {
+        assignments,
+        fit: PreviewFit::default(),
+    };
+    let planner = std::sync::Arc::clone(&built.planner);
+    // A traced transformer draws one size only.
+    if planner.facts().frozen_grid.is_none() {
+        for (prompt, seed) in PROMPTS.into_iter().zip(1..) {
+            let draft = RequestDraft {
+                size: Some(small_size(&planner)?),
+                resolution_binning: Some(false),
+                steps: Some(few_steps(&planner)?),
+                ..draft(prompt, seed)?
+            };
+            draw(built.generate.as_mut(), &planner, draft, &mut watch)?;
+        }
+    }
+    draw(
+        built.generate.as_mut(),
+        &planner,
+        draft(PROMPTS[0], 0)?,
+        &mut watch,
+    )?;
+    Ok(watch.fit.finish())
+}
+
+fn draw(
+    generate: &mut dyn Generate,
+    planner: &Planner,
+    draft: RequestDraft,
+    watch: &mut WarmUpWatch<'_>,
+) -> Result<(), PipelineError> {
+    let request = draft.complete(planner.defaults());
+    let plan = planner.plan(&request)?;
+    let picture = generate.generate(&request, watch)?;
+    let work = Work::of(&request, plan.drawn_size);
+    watch.assignments.measured(work, &picture);
+    Ok(())
+}
+
+fn draft(prompt: &str, seed: u64) -> Result<RequestDraft, PipelineError> {
+    Ok(RequestDraft {
+        prompt: Prompt::new(prompt)?,
+        negative_prompt: None,
+        steps: None,
+        guidance: None,
+        seed: Seed::new(seed),
+        size: None,
+        scheduler: None,
+        resolution_binning: None,
+        clean_caption: false,
+        embed_prompt: false,
+        output_format: OutputFormat::Png,
+        output_compression: None,
+    })
+}
+
+fn small_size(planner: &Planner) -> Result<ImageSize, PipelineError> {
+    let size = planner.defaults().size;
+    let multiple = planner.size_multiple_px();
+    let small = |side: u32| {
+        let side = (side / 4).max(SMALLEST_PX).min(side);
+        (side / multiple * multiple).max(multiple)
+    };
+    Ok(ImageSize::new(
+        small(size.width_px()),
+        small(size.height_px()),
+    )?)
+}
+
+fn few_steps(planner: &Planner) -> Result<Steps, PipelineError> {
+    let usual = planner.defaults().scheduler.default_steps().count();
+    let usual = u32::try_from(usual).unwrap_or(MOST_STEPS);
+    Ok(Steps::new(usual.min(MOST_STEPS))?)
+}
+
+/// Fits, shows that the worker is alive, and stops when the service closes.
+struct WarmUpWatch<'a> {
+    assignments: &'a Assignments,
+    fit: PreviewFit,
+}
+
+impl Watch for WarmUpWatch<'_> {
+    fn cancelled(&self) -> bool {
+        self.assignments.closed()
+    }
+
+    fn observe(&mut self, event: Event<'_>) {
+        self.assignments.health().progressed();
+        self.fit.observe(event);
+    }
+}
