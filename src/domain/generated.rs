@@ -22,7 +22,7 @@ pub struct Generated {
 pub struct Timings {
     /// Prompt clean-up and tokens, both prompts.
     pub tokenize: Duration,
-    /// T5, both prompts.
+    /// T5, both prompts; next to nothing for those that [`Timings::prompt_cache`] had.
     pub text_encode: Duration,
     /// Each denoising step: transformer, guidance and scheduler.
     pub steps: Vec<Duration>,
@@ -30,6 +30,17 @@ pub struct Timings {
     pub vae_decode: Duration,
     /// Resize and crop after binning, and the file: called after PNG, whatever the format.
     pub png_encode: Duration,
+    /// How many prompts the text encoder was spared.
+    pub prompt_cache: PromptCache,
+}
+
+/// Where the text embeddings of one picture came from: one prompt, two while guidance is active.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PromptCache {
+    /// Found among those of earlier pictures.
+    pub hits: u32,
+    /// Computed.
+    pub misses: u32,
 }
 
 impl Timings {

@@ -12,7 +12,7 @@ mod warning;
 
 pub use draft::{RequestDefaults, RequestDraft};
 pub use error::InvalidRequest;
-pub use generated::{Generated, Receipt, Timings};
+pub use generated::{Generated, PromptCache, Receipt, Timings};
 pub use output::{Compression, OutputFormat};
 pub use request::{GenerateRequest, Guidance, ImageSize, Prompt, SchedulerKind, Seed, Steps};
 pub use warning::Warning;

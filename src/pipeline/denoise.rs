@@ -1,9 +1,11 @@
 //! The denoising loop: noise → latents, one call of the transformer a step.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ndarray::{Array2, Array4, ArrayView4, Axis, concatenate};
 
+use super::embedding_cache::Embeddings;
 use super::noise::TorchGenerator;
 use super::schedule::Schedule;
 use super::text::{Both, frozen_length};
@@ -18,7 +20,7 @@ pub(super) struct Denoise<'a> {
     pub(super) transformer: &'a mut dyn Graph,
     pub(super) facts: &'a ModelFacts,
     pub(super) schedule: &'a Schedule,
-    pub(super) text: &'a Both<Array2<f32>>,
+    pub(super) text: &'a Both<Embeddings>,
     pub(super) request: &'a GenerateRequest,
     pub(super) drawn_size: ImageSize,
 }
@@ -92,6 +94,7 @@ impl Denoise<'_> {
             .negative
             .iter()
             .chain([&self.text.prompt])
+            .map(Arc::as_ref)
             .collect();
         let batch = halves.len();
         let width = self.text.prompt.ncols();

@@ -1,8 +1,12 @@
 //! Token ids → text embeddings.
 
+use std::sync::Arc;
+
 use ndarray::Array2;
 
+use super::embedding_cache::{EmbeddingCache, Embeddings};
 use super::{Event, ModelFacts, PipelineError, Watch, check_finite};
+use crate::domain::PromptCache;
 use crate::engine::{Graph, Tensor};
 
 const STAGE: &str = "text encoder";
@@ -13,24 +17,49 @@ pub(super) struct Both<T> {
     pub(super) negative: Option<T>,
 }
 
-/// Text embeddings f32 `[tokens, width]`. Padding is masked everywhere, so each prompt runs at its true length: the same
-/// embeddings, in a fraction of the time.
-pub(super) fn encode(
-    encoder: &mut dyn Graph,
-    tokens: &Both<Vec<i64>>,
-    facts: &ModelFacts,
-    watch: &mut dyn Watch,
-) -> Result<Both<Array2<f32>>, PipelineError> {
-    let negative = match &tokens.negative {
-        Some(ids) => Some(encode_one(encoder, ids, facts, watch)?),
-        None => None,
-    };
-    let prompt = encode_one(encoder, &tokens.prompt, facts, watch)?;
-    watch.observe(Event::TextEncoded {
-        prompt: prompt.view(),
-        negative: negative.as_ref().map(|negative| negative.view()),
-    });
-    Ok(Both { prompt, negative })
+/// The text encoder and what it computed lately.
+pub(super) struct TextEncoder<'a> {
+    pub(super) graph: &'a mut dyn Graph,
+    pub(super) cache: &'a mut EmbeddingCache,
+    pub(super) facts: &'a ModelFacts,
+}
+
+impl TextEncoder<'_> {
+    /// Text embeddings f32 `[tokens, width]`. Padding is masked everywhere, so each prompt runs at its true length: the same
+    /// embeddings, in a fraction of the time.
+    pub(super) fn encode(
+        mut self,
+        ids: &Both<Vec<i64>>,
+        counts: &mut PromptCache,
+        watch: &mut dyn Watch,
+    ) -> Result<Both<Embeddings>, PipelineError> {
+        let negative = match &ids.negative {
+            Some(ids) => Some(self.find_or_encode(ids, counts, watch)?),
+            None => None,
+        };
+        let prompt = self.find_or_encode(&ids.prompt, counts, watch)?;
+        watch.observe(Event::TextEncoded {
+            prompt: prompt.view(),
+            negative: negative.as_ref().map(|negative| negative.view()),
+        });
+        Ok(Both { prompt, negative })
+    }
+
+    fn find_or_encode(
+        &mut self,
+        ids: &[i64],
+        counts: &mut PromptCache,
+        watch: &dyn Watch,
+    ) -> Result<Embeddings, PipelineError> {
+        if let Some(found) = self.cache.get(ids) {
+            counts.hits += 1;
+            return Ok(found);
+        }
+        counts.misses += 1;
+        let embeddings = Arc::new(encode_one(self.graph, ids, self.facts, watch)?);
+        self.cache.insert(ids, &embeddings);
+        Ok(embeddings)
+    }
 }
 
 fn encode_one(

@@ -1,6 +1,7 @@
 //! A whole pipeline around networks that answer what a test tells them to: what no good model does, and what is said of it.
 
 mod preview;
+mod prompts;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
