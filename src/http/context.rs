@@ -106,6 +106,13 @@ pub fn surround(router: Router) -> Router {
         .layer(from_fn(around))
 }
 
+/// Refuses every request with `error`, surrounded as [`surround`] does.
+pub fn refuse(error: ApiError) -> Router {
+    Router::new()
+        .fallback(async move || error)
+        .layer(from_fn(around))
+}
+
 async fn around(mut request: Request, next: Next) -> Response {
     let header = |headers: &HeaderMap, name: &str| {
         let value = headers.get(name)?.to_str().ok()?;
