@@ -13,7 +13,8 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -151,10 +152,12 @@ async fn around(mut request: Request, next: Next) -> Response {
         tracing::error!(request_id = id.as_str(), "a handler panicked");
         ApiError::internal().into_response()
     });
-    if response.status().is_server_error()
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR
         && let Some(error) = response.extensions_mut().remove::<ApiError>()
     {
-        response = error.response(Some(&id));
+        // Only here the id is known. Headers stay: those of other middleware, CORS for one, are among them.
+        *response.body_mut() = Body::from(error.json(Some(&id)).to_string());
+        response.headers_mut().remove(CONTENT_LENGTH);
     }
     response.headers_mut().insert(X_REQUEST_ID, id.header());
     line.status = response.status().as_u16();
@@ -417,7 +420,10 @@ mod tests {
             let response = send(request).await;
             assert_eq!(response.status(), 500);
             let id = response.headers()[X_REQUEST_ID].clone();
-            let body: Value = serde_json::from_slice(&whole(response).await).unwrap();
+            let length = response.headers().get(CONTENT_LENGTH).cloned();
+            let body = whole(response).await;
+            assert_eq!(length.unwrap().to_str().unwrap(), body.len().to_string());
+            let body: Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(body["error"]["code"], code);
             let message = body["error"]["message"].as_str().unwrap();
             assert!(message.contains(id.to_str().unwrap()), "{message}");

@@ -262,7 +262,10 @@ impl ApiError {
             _ => return self.message.clone(),
         };
         match request_id {
-            Some(id) => format!("{what}: its log says why, under request id {}", id.as_str()),
+            Some(id) => format!(
+                "{what}: the server's log says why, under request id {}",
+                id.as_str()
+            ),
             None => what.to_owned(),
         }
     }
@@ -278,10 +281,11 @@ impl ApiError {
             }
         })
     }
+}
 
-    /// The answer to the request called `request_id`.
-    pub fn response(self, request_id: Option<&RequestId>) -> Response {
-        let body = self.json(request_id).to_string();
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = self.json(None).to_string();
         let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let mut response = (self.code.status(), json, body).into_response();
         let headers = response.headers_mut();
@@ -295,15 +299,9 @@ impl ApiError {
         if self.code == ErrorCode::InvalidApiKey {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        // The middleware of `context` knows the request's id, and renders what needs it once more.
+        // The middleware of `context` knows the request's id, and puts it where it is needed.
         response.extensions_mut().insert(self);
         response
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        self.response(None)
     }
 }
 
