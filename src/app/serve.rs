@@ -19,7 +19,7 @@ use crate::config::Settings;
 use crate::convert::Progress;
 use crate::engine::Runtime;
 use crate::http::server::{ServerLimits, serve};
-use crate::http::{Service, metrics_router, router};
+use crate::http::{Service, VITAL, metrics_router, router};
 use crate::jobs::{Bounds, Jobs, Stop};
 use crate::model::Variant;
 use crate::telemetry::{BuildInfo, Metrics};
@@ -258,6 +258,9 @@ fn limits(settings: &Settings) -> ServerLimits {
         max_connections: server.max_connections,
         header_read: Duration::from_secs(server.header_read_seconds),
         write_stall: Duration::from_secs(server.write_stall_seconds),
+        // The whole of shutting down is bounded where it is done.
+        drain: Duration::from_secs(server.grace_seconds) + LAST_ANSWERS,
+        vital: VITAL,
     }
 }
 

@@ -62,6 +62,9 @@ fn open_routes() -> Vec<(&'static str, MethodRouter<Service>)> {
     ]
 }
 
+/// What is answered even when every connection is taken.
+pub const VITAL: &[&str] = &["/healthz", "/readyz", "/metrics"];
+
 /// The paths of the service, `/metrics` among them where it has no listener of its own.
 pub fn router(service: Service, cors_origins: &[String], with_metrics: bool) -> Router {
     let mut drawing = Router::new();

@@ -45,6 +45,10 @@ fn record(metrics: &Metrics, picture: &Generated) {
     metrics.stage(Stage::Denoise, timings.denoise());
     metrics.stage(Stage::VaeDecode, timings.vae_decode);
     metrics.stage(Stage::PngEncode, timings.png_encode);
+    metrics.prompt_cache(
+        timings.prompt_cache.hits.into(),
+        timings.prompt_cache.misses.into(),
+    );
     let size = picture.receipt.request.size;
     metrics.picture(u64::from(size.width_px()) * u64::from(size.height_px()));
 }
