@@ -242,7 +242,12 @@ impl FromStr for ImageSize {
             got: text.chars().take(40).collect(),
         };
         let (width, height) = text.split_once(['x', 'X']).ok_or_else(syntax)?;
-        let side = |digits: &str| digits.trim().parse::<u32>().map_err(|_| syntax());
+        let side = |digits: &str| {
+            // `parse` would take a sign as well.
+            let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+            let side = is_plain.then(|| digits.parse::<u32>().ok());
+            side.flatten().ok_or_else(syntax)
+        };
         Self::new(side(width)?, side(height)?)
     }
 }
@@ -404,7 +409,7 @@ mod tests {
     #[test]
     fn size_refuses_zero_and_nonsense() {
         for text in [
-            "0x128", "128x0", "128", "x", "128x", "-1x5", "99999x16", "1e3x16",
+            "0x128", "128x0", "128", "x", "128x", "-1x5", "99999x16", "1e3x16", "+16x16", " 16x16",
         ] {
             assert!(text.parse::<ImageSize>().is_err(), "{text}");
         }

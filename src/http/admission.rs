@@ -151,7 +151,12 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
         return Ok(None);
     };
     match value.to_str() {
-        Ok(key) if !key.is_empty() && key.len() <= LONGEST_KEY => Ok(Some(key.to_owned())),
+        Ok(key)
+            if (1..=LONGEST_KEY).contains(&key.len())
+                && key.bytes().all(|byte| byte.is_ascii_graphic()) =>
+        {
+            Ok(Some(key.to_owned()))
+        }
         _ => Err(ApiError::new(
             ErrorCode::InvalidValue,
             format!("Idempotency-Key must be 1 to {LONGEST_KEY} characters of visible ASCII"),
@@ -235,7 +240,7 @@ mod tests {
         assert_eq!(idempotency_key(&headers(&[])).unwrap(), None);
         let key = idempotency_key(&headers(&[("idempotency-key", "a-b")])).unwrap();
         assert_eq!(key.as_deref(), Some("a-b"));
-        for bad in [String::new(), "k".repeat(256)] {
+        for bad in ["".to_owned(), "a b".to_owned(), "k".repeat(256)] {
             assert!(idempotency_key(&headers(&[("idempotency-key", &bad)])).is_err());
         }
     }

@@ -159,6 +159,11 @@ async fn around(mut request: Request, next: Next) -> Response {
         *response.body_mut() = Body::from(error.json(Some(&id)).to_string());
         response.headers_mut().remove(CONTENT_LENGTH);
     }
+    if response.status().is_client_error() && response.extensions().get::<ApiError>().is_none() {
+        // axum's own refusals are plain text: a path, for one, whose escapes are not UTF-8.
+        let what = "the path cannot be read: its percent-encoding must be of UTF-8";
+        response = ApiError::new(ErrorCode::InvalidRequest, what).into_response();
+    }
     response.headers_mut().insert(X_REQUEST_ID, id.header());
     line.status = response.status().as_u16();
     line.is_complete = !sends_body;

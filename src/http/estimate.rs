@@ -39,7 +39,7 @@ pub(super) async fn estimate(
         "size": request.size.to_string(),
         "drawn_size": planned.plan.drawn_size.to_string(),
         "scheduler": request.scheduler.name(),
-        "num_inference_steps": request.steps.count(),
+        "steps": request.steps.count(),
         "guidance_scale": answer::number(request.guidance.scale()),
         "n": drawing.images,
         "megapixel_steps": megapixel_steps(planned.work, drawing.images),

@@ -7,13 +7,16 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::response::sse::Event;
+use axum::http::HeaderValue;
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse as _, Response};
 use futures_util::Stream;
 use futures_util::stream;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::answer;
 use crate::jobs::{Job, JobState, Preview, Progress};
 
 /// A comment goes out this often while nothing happens, so that proxies keep the connection.
@@ -46,7 +49,7 @@ pub(super) trait Tell: Send + 'static {
 }
 
 /// Follows a job to its end.
-pub(super) fn follow<T: Tell>(
+fn follow<T: Tell>(
     teller: T,
     moves: watch::Receiver<u64>,
 ) -> impl Stream<Item = Result<Event, Infallible>> + Send {
@@ -62,6 +65,16 @@ pub(super) fn follow<T: Tell>(
         let event = follower.next().await?;
         Some((Ok(event), follower))
     })
+}
+
+/// The answer that follows a job: proxies are asked not to hold the events back.
+pub(super) fn answer<T: Tell>(teller: T, moves: watch::Receiver<u64>) -> Response {
+    let id = teller.job().id().to_string();
+    let mut response = Sse::new(follow(teller, moves)).into_response();
+    let headers = response.headers_mut();
+    answer::set(headers, answer::JOB_ID, &id);
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
 }
 
 /// An event with a name and JSON.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
-use axum::response::sse::{Event, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ async fn answer(service: &Service, received: &mut Received) -> Result<Response, 
             meter: received.take_meter(),
         };
         let moves = service.jobs().moves();
-        return Ok(Sse::new(events::follow(teller, moves)).into_response());
+        return Ok(events::answer(teller, moves));
     }
     let progress = attachment.finished().await;
     if let Some(error) = ending(&progress) {

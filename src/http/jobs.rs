@@ -6,7 +6,6 @@ use axum::Extension;
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::sse::Sse;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -56,17 +55,15 @@ async fn admitted(service: &Service, received: &mut Received) -> Result<Response
     received.parsed(service);
     received.answered(RequestOutcome::Ok);
     let base = service.base_url(received.headers());
+    // Relative unless the settings say where the service is reached.
+    let location = format!("{}/v1/jobs/{}", service.public_url(), attachment.id());
     let mut response = (
         StatusCode::ACCEPTED,
         Json(status(service, &attachment, &base, &drawing.notes)),
     )
         .into_response();
     let headers = response.headers_mut();
-    answer::set(
-        headers,
-        header::LOCATION,
-        &format!("/v1/jobs/{}", attachment.id()),
-    );
+    answer::set(headers, header::LOCATION, &location);
     answer::set(headers, answer::JOB_ID, &attachment.id().to_string());
     Ok(response)
 }
@@ -176,7 +173,7 @@ pub(super) async fn events(
         service: service.clone(),
     };
     let moves = service.jobs().moves();
-    Ok(Sse::new(events::follow(teller, moves)).into_response())
+    Ok(events::answer(teller, moves))
 }
 
 fn find(service: &Service, caller: Caller, id: &str) -> Result<Arc<Job>, ApiError> {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Path, Request, State};
-use axum::response::sse::{Event, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ async fn answer(service: &Service, received: &mut Received) -> Result<Response, 
             meter: received.take_meter(),
         };
         let moves = service.jobs().moves();
-        return Ok(Sse::new(events::follow(teller, moves)).into_response());
+        return Ok(events::answer(teller, moves));
     }
     let pictures = Pictures::of(
         drawing.response_format,

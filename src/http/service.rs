@@ -92,6 +92,11 @@ impl Service {
         }
     }
 
+    /// Where the settings say that this service is reached; empty where they do not.
+    pub(super) fn public_url(&self) -> &str {
+        self.settings().public_url.as_deref().unwrap_or_default()
+    }
+
     /// Where this service is reached: the setting, or the host that the caller used.
     pub(super) fn base_url(&self, headers: &HeaderMap) -> String {
         if let Some(url) = &self.settings().public_url {
