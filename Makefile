@@ -10,9 +10,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PIXART := $(TARGET)/release/pixart
 PYTHON ?= python3
 
-PROMPT ?= A small cactus with a happy face in the Sahara desert.
-SEED ?= 42
-PICTURE ?= out/cactus.png
+# Where `make run` serves.
+LISTEN ?= 127.0.0.1:8080
 
 # Tools that are built for this project alone. A cargo-deny that is already on the machine will do as well.
 CARGO_DENY_VERSION := 0.20.2
@@ -40,11 +39,8 @@ build: ## build the binary, optimised
 	cargo build --release --locked
 
 .PHONY: run
-run: runtime build ## set everything up, draw a cactus and say where it is (PROMPT='…' SEED=… PICTURE=…)
-	@mkdir -p '$(dir $(PICTURE))'
-	$(PIXART) generate '$(subst ','\'',$(PROMPT))' --seed '$(SEED)' --output '$(PICTURE)'
-	@echo
-	@echo 'The picture is $(abspath $(PICTURE))'
+run: runtime build ## set everything up and serve the embedded model on port 8080 (LISTEN=address:port)
+	$(PIXART) serve --listen '$(LISTEN)'
 
 .PHONY: test
 test: runtime lint licenses fuzz-check ## set everything up and pass all tests: format, lints, licences, unit and golden tests

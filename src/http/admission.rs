@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(idempotency_key(&headers(&[])).unwrap(), None);
         let key = idempotency_key(&headers(&[("idempotency-key", "a-b")])).unwrap();
         assert_eq!(key.as_deref(), Some("a-b"));
-        for bad in ["".to_owned(), "a b".to_owned(), "k".repeat(256)] {
+        for bad in [String::new(), "a b".to_owned(), "k".repeat(256)] {
             assert!(idempotency_key(&headers(&[("idempotency-key", &bad)])).is_err());
         }
     }
