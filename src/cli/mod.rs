@@ -30,17 +30,13 @@ struct Cli {
     common: Common,
 }
 
+/// Each says of itself what it does, shortly in the list and at length in its own help.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Draw a picture from a prompt
     Generate(Box<generate::Generate>),
-    /// Serve pictures over HTTP
     Serve(Box<serve::Serve>),
-    /// Ask a running service whether it is well
     Healthcheck(healthcheck::Healthcheck),
-    /// Turn a published diffusers directory into OpenVINO IR
     Convert(convert::Convert),
-    /// Tell the runtime's version, the devices, and what the model is
     Info(info::Info),
 }
 

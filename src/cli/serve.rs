@@ -20,7 +20,8 @@ use crate::telemetry::{Logging, log_panics};
 /// One model, one worker, one bounded queue. POST /v1/images draws while the caller waits (JSON, the bytes of a picture, or
 /// server-sent events), POST /v1/jobs draws without an open connection, and POST /v1/images/generations is what the OpenAI
 /// SDKs call. GET /openapi.yaml has the whole contract, GET /metrics what Prometheus reads, GET /readyz and /healthz what an
-/// orchestrator asks. SIGTERM answers those who wait with 503, lets the running picture finish within the grace period,
+/// orchestrator asks. Every key of config/default.toml can also be set in the environment, as in PIXART__LIMITS__MAX_STEPS=50
+/// or PIXART__AUTH__KEYS=a,b. SIGTERM answers those who wait with 503, lets the running picture finish within the grace period,
 /// and exits with 0; a second one exits at once.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
