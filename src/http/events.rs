@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
@@ -16,8 +17,16 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::answer;
-use crate::jobs::{Job, JobState, Preview, Progress};
+use super::answer::{self, Pictures};
+use super::context::RequestId;
+use super::drawing::Note;
+use super::meter::{Meter, outcome};
+use super::refusals::ending;
+use super::service::Service;
+use crate::domain::Generated;
+use crate::jobs::{Attachment, JobState, Preview, Progress};
+use crate::pipeline::Planner;
+use crate::telemetry::RequestOutcome;
 
 /// A comment goes out this often while nothing happens, so that proxies keep the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -33,31 +42,70 @@ pub(super) enum Happened<'a> {
     /// A preview is there.
     Partial(&'a Preview),
     /// Picture `index` is finished.
-    Picture { index: usize },
+    Picture {
+        index: usize,
+        picture: &'a Arc<Generated>,
+    },
     /// It is over.
     Ended(&'a Progress),
 }
 
-/// How a face tells what happens. It holds the caller's attachment, and whatever else shall last as long as the answer.
-pub(super) trait Tell: Send + 'static {
-    /// The job that is told of.
-    fn job(&self) -> &Job;
-    /// Its place in the queue.
-    fn position(&self) -> Option<usize>;
-    /// Puts what has happened into events; several, one, or none.
-    fn tell(&mut self, happened: Happened<'_>, events: &mut VecDeque<Event>);
+/// A caller who follows a job, and what the telling needs. Dropping it is going away.
+pub(super) struct Following {
+    pub(super) service: Service,
+    pub(super) attachment: Attachment,
+    pub(super) planner: Arc<Planner>,
+    pub(super) pictures: Pictures,
+    pub(super) notes: Vec<Note>,
+    pub(super) request_id: Option<RequestId>,
+    /// The request that is answered so; none where a job is only looked at.
+    pub(super) meter: Option<Meter>,
+}
+
+impl Following {
+    /// Predicted time until the job is done.
+    pub(super) fn predicted_seconds(&self) -> Option<f64> {
+        let predicted = self.service.jobs().predicted(&self.attachment)?;
+        Some(predicted.as_secs_f64())
+    }
+
+    /// Counts the request as answered, and says why there is no picture where there is none.
+    pub(super) fn ended(&mut self, progress: &Progress) -> Option<Value> {
+        let error = ending(progress);
+        if let Some(meter) = &mut self.meter {
+            meter.answered(
+                error
+                    .as_ref()
+                    .map_or(RequestOutcome::Ok, |error| outcome(error.code())),
+            );
+        }
+        error.map(|error| error.json(self.request_id.as_ref()))
+    }
+}
+
+/// How a face puts what has happened into events: several, one, or none.
+pub(super) type Tell = fn(&mut Following, Happened<'_>, &mut VecDeque<Event>);
+
+/// The answer that follows a job: proxies are asked not to hold the events back.
+pub(super) fn answer(following: Following, tell: Tell) -> Response {
+    let id = following.attachment.id().to_string();
+    let mut response = Sse::new(follow(following, tell)).into_response();
+    let headers = response.headers_mut();
+    answer::set(headers, answer::JOB_ID, &id);
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
 }
 
 /// Follows a job to its end.
-fn follow<T: Tell>(
-    teller: T,
-    moves: watch::Receiver<u64>,
+fn follow(
+    following: Following,
+    tell: Tell,
 ) -> impl Stream<Item = Result<Event, Infallible>> + Send {
-    let progress = teller.job().follow();
     let follower = Follower {
-        teller,
-        progress,
-        moves,
+        progress: following.attachment.follow(),
+        moves: following.service.jobs().moves(),
+        following,
+        tell,
         told: Told::default(),
         pending: VecDeque::new(),
     };
@@ -65,16 +113,6 @@ fn follow<T: Tell>(
         let event = follower.next().await?;
         Some((Ok(event), follower))
     })
-}
-
-/// The answer that follows a job: proxies are asked not to hold the events back.
-pub(super) fn answer<T: Tell>(teller: T, moves: watch::Receiver<u64>) -> Response {
-    let id = teller.job().id().to_string();
-    let mut response = Sse::new(follow(teller, moves)).into_response();
-    let headers = response.headers_mut();
-    answer::set(headers, answer::JOB_ID, &id);
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response
 }
 
 /// An event with a name and JSON.
@@ -99,15 +137,16 @@ struct Told {
     ended: bool,
 }
 
-struct Follower<T> {
-    teller: T,
+struct Follower {
+    following: Following,
+    tell: Tell,
     progress: watch::Receiver<Progress>,
     moves: watch::Receiver<u64>,
     told: Told,
     pending: VecDeque<Event>,
 }
 
-impl<T: Tell> Follower<T> {
+impl Follower {
     async fn next(&mut self) -> Option<Event> {
         let quiet_until = Instant::now() + KEEP_ALIVE;
         loop {
@@ -134,16 +173,23 @@ impl<T: Tell> Follower<T> {
     fn look(&mut self) {
         let now = self.progress.borrow_and_update().clone();
         let told = &mut self.told;
-        let mut tell = |happened: Happened<'_>| self.teller.tell(happened, &mut self.pending);
+        let mut tell =
+            |happened: Happened<'_>| (self.tell)(&mut self.following, happened, &mut self.pending);
         if now.state == JobState::Queued {
             self.moves.mark_unchanged();
-            let position = self.teller.position().filter(|&position| position > 0);
-            if let Some(position) = position
-                && told.position != Some(position)
+            let jobs = self.following.service.jobs();
+            let position = jobs
+                .position(&self.following.attachment)
+                .filter(|&position| position > 0);
+            if position != told.position
+                && let Some(position) = position
             {
                 told.position = Some(position);
-                self.teller
-                    .tell(Happened::Queued { position }, &mut self.pending);
+                (self.tell)(
+                    &mut self.following,
+                    Happened::Queued { position },
+                    &mut self.pending,
+                );
             }
             return;
         }
@@ -161,7 +207,10 @@ impl<T: Tell> Follower<T> {
                 _ => {
                     let index = told.pictures;
                     told.pictures += 1;
-                    tell(Happened::Picture { index });
+                    tell(Happened::Picture {
+                        index,
+                        picture: &now.pictures[index],
+                    });
                 }
             }
         }

@@ -13,15 +13,12 @@ use serde_json::{Value, json};
 use super::accept::{self, Answer, Offer};
 use super::admission::{self, Face};
 use super::answer::{self, Pictures};
-use super::context::RequestId;
 use super::drawing::{Dialect, DrawingRequest, Note};
 use super::error::{ApiError, ErrorCode};
-use super::events::{self, Happened, Tell};
-use super::meter::{Meter, outcome};
+use super::events::{self, Following, Happened, Tell};
 use super::received::Received;
 use super::refusals::ending;
 use super::service::Service;
-use crate::domain::Generated;
 use crate::jobs::{Attachment, Job, Keeping, Preview, Progress};
 use crate::pipeline::Planner;
 use crate::telemetry::{RequestOutcome, Stage};
@@ -34,24 +31,39 @@ const FACE: Face = Face {
 
 /// The handler.
 pub(super) async fn draw(State(service): State<Service>, request: Request) -> Response {
-    let mut received = Received::start(&service, request);
-    match answer(&service, &mut received).await {
+    while_waiting(&service, request, FACE, tell).await
+}
+
+/// Draws while the caller waits, whatever words the face has.
+pub(super) async fn while_waiting(
+    service: &Service,
+    request: Request,
+    face: Face,
+    tell: Tell,
+) -> Response {
+    let mut received = Received::start(service, request);
+    match answer(service, &mut received, face, tell).await {
         Ok(response) => response,
         Err(error) => received.refuse(error),
     }
 }
 
-async fn answer(service: &Service, received: &mut Received) -> Result<Response, ApiError> {
-    let mut drawing = received.drawing(service, FACE).await?;
-    let answer = negotiated(received.headers(), &mut drawing)?;
-    let (attachment, planner) = admission::admit(service, &received.asked(), FACE, &drawing)?;
+async fn answer(
+    service: &Service,
+    received: &mut Received,
+    face: Face,
+    tell: Tell,
+) -> Result<Response, ApiError> {
+    let mut drawing = received.drawing(service, face).await?;
+    let answer = negotiated(received.headers(), face, &mut drawing)?;
+    let (attachment, planner) = admission::admit(service, &received.asked(), face, &drawing)?;
     received.parsed(service);
     let pictures = Pictures::of(
         drawing.response_format,
         service.base_url(received.headers()),
     );
     if answer == Answer::Events {
-        let teller = OwnTell {
+        let following = Following {
             service: service.clone(),
             attachment,
             planner,
@@ -60,8 +72,7 @@ async fn answer(service: &Service, received: &mut Received) -> Result<Response, 
             request_id: received.request_id(),
             meter: received.take_meter(),
         };
-        let moves = service.jobs().moves();
-        return Ok(events::answer(teller, moves));
+        return Ok(events::answer(following, tell));
     }
     let progress = attachment.finished().await;
     if let Some(error) = ending(&progress) {
@@ -69,7 +80,7 @@ async fn answer(service: &Service, received: &mut Received) -> Result<Response, 
     }
     let began = Instant::now();
     let response = if answer == Answer::Json {
-        whole(&attachment, &planner, &pictures, &drawing.notes, &progress).into_response()
+        whole(&attachment, &planner, &pictures, &drawing.notes, &progress)
     } else {
         let told = answer::told(&attachment, &progress.pictures);
         let codes: Vec<&str> = told
@@ -85,9 +96,14 @@ async fn answer(service: &Service, received: &mut Received) -> Result<Response, 
 }
 
 /// The face that the Accept header and the body ask for together; what the header decides is put into the request.
-fn negotiated(headers: &HeaderMap, drawing: &mut DrawingRequest) -> Result<Answer, ApiError> {
+fn negotiated(
+    headers: &HeaderMap,
+    face: Face,
+    drawing: &mut DrawingRequest,
+) -> Result<Answer, ApiError> {
     let offer = Offer {
-        bytes: true,
+        // OpenAI's clients read JSON and events alone.
+        bytes: face.dialect == Dialect::Own,
         events: true,
         format: drawing.output_format,
         stream: drawing.stream,
@@ -109,7 +125,7 @@ fn negotiated(headers: &HeaderMap, drawing: &mut DrawingRequest) -> Result<Answe
 }
 
 /// The JSON answer with all pictures.
-pub(super) fn whole(
+fn whole(
     attachment: &Attachment,
     planner: &Planner,
     pictures: &Pictures,
@@ -131,91 +147,49 @@ pub(super) fn whole(
     response
 }
 
-/// The events of our own endpoints.
-pub(super) struct OwnTell {
-    pub(super) service: Service,
-    pub(super) attachment: Attachment,
-    pub(super) planner: Arc<Planner>,
-    pub(super) pictures: Pictures,
-    pub(super) notes: Vec<Note>,
-    pub(super) request_id: Option<RequestId>,
-    /// The request that is answered so; none where a job is only looked at.
-    pub(super) meter: Option<Meter>,
-}
-
-impl OwnTell {
-    fn predicted_seconds(&self) -> Option<f64> {
-        let predicted = self.service.jobs().predicted(&self.attachment)?;
-        Some(predicted.as_secs_f64())
-    }
-
-    fn picture(&self, index: usize, picture: &Generated) -> Event {
-        let mut data = answer::picture(&self.pictures, &self.attachment, index, picture);
-        data["image_index"] = index.into();
-        events::event("image", &data)
-    }
-
-    fn end(&mut self, progress: &Progress) -> Event {
-        let (event, outcome) = match ending(progress) {
-            None => {
-                let envelope =
-                    answer::envelope(&self.attachment, self.planner.facts(), &self.notes);
-                (
-                    events::event("completed", &Value::Object(envelope)),
-                    RequestOutcome::Ok,
-                )
-            }
-            Some(error) => (
-                events::event("error", &error.json(self.request_id.as_ref())),
-                outcome(error.code()),
-            ),
-        };
-        if let Some(meter) = &mut self.meter {
-            meter.answered(outcome);
+/// Our own events.
+pub(super) fn tell(
+    following: &mut Following,
+    happened: Happened<'_>,
+    events: &mut VecDeque<Event>,
+) {
+    let job = Arc::clone(following.attachment.job());
+    let id = job.id().to_string();
+    let predicted_seconds = following.predicted_seconds();
+    let (name, data) = match happened {
+        Happened::Queued { position } => (
+            "queued",
+            json!({"id": id, "position": position, "predicted_seconds": predicted_seconds}),
+        ),
+        Happened::Started => (
+            "started",
+            json!({"id": id, "predicted_seconds": predicted_seconds}),
+        ),
+        Happened::Step { image_index, step } => (
+            "step",
+            json!({
+                "image_index": image_index,
+                "step": step,
+                "steps": job.order().first.steps.count(),
+                "predicted_seconds": predicted_seconds,
+            }),
+        ),
+        Happened::Partial(preview) => ("partial_image", partial(&job, preview)),
+        Happened::Picture { index, picture } => {
+            let mut data = answer::picture(&following.pictures, &job, index, picture);
+            data["image_index"] = index.into();
+            ("image", data)
         }
-        event
-    }
-}
-
-impl Tell for OwnTell {
-    fn job(&self) -> &Job {
-        &self.attachment
-    }
-
-    fn position(&self) -> Option<usize> {
-        self.service.jobs().position(&self.attachment)
-    }
-
-    fn tell(&mut self, happened: Happened<'_>, events: &mut VecDeque<Event>) {
-        let id = self.attachment.id().to_string();
-        events.push_back(match happened {
-            Happened::Queued { position } => events::event(
-                "queued",
-                &json!({"id": id, "position": position, "predicted_seconds": self.predicted_seconds()}),
-            ),
-            Happened::Started => events::event(
-                "started",
-                &json!({"id": id, "predicted_seconds": self.predicted_seconds()}),
-            ),
-            Happened::Step { image_index, step } => events::event(
-                "step",
-                &json!({
-                    "image_index": image_index,
-                    "step": step,
-                    "steps": self.attachment.order().first.steps.count(),
-                    "predicted_seconds": self.predicted_seconds(),
-                }),
-            ),
-            Happened::Partial(preview) => {
-                events::event("partial_image", &partial(&self.attachment, preview))
+        Happened::Ended(progress) => {
+            if let Some(error) = following.ended(progress) {
+                ("error", error)
+            } else {
+                let envelope = answer::envelope(&job, following.planner.facts(), &following.notes);
+                ("completed", Value::Object(envelope))
             }
-            Happened::Picture { index } => {
-                let picture = Arc::clone(&self.attachment.progress().pictures[index]);
-                self.picture(index, &picture)
-            }
-            Happened::Ended(progress) => self.end(progress),
-        });
-    }
+        }
+    };
+    events.push_back(events::event(name, &data));
 }
 
 /// A preview, as both dialects tell it.

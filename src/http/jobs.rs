@@ -15,9 +15,9 @@ use super::answer::{self, Pictures};
 use super::context::RequestId;
 use super::drawing::{Dialect, Note};
 use super::error::{ApiError, ErrorCode};
-use super::events;
+use super::events::{self, Following};
 use super::identity::Caller;
-use super::images::OwnTell;
+use super::images;
 use super::received::Received;
 use super::refusals::{ending, whole_seconds};
 use super::service::Service;
@@ -163,17 +163,16 @@ pub(super) async fn events(
     let Some(planner) = service.jobs().health().planner() else {
         return Err(service.not_ready());
     };
-    let teller = OwnTell {
+    let following = Following {
         attachment: service.jobs().attach(&job),
         planner,
         pictures: Pictures::Url(service.base_url(&headers)),
         notes: Vec::new(),
         request_id: Some(request_id),
         meter: None,
-        service: service.clone(),
+        service,
     };
-    let moves = service.jobs().moves();
-    Ok(events::answer(teller, moves))
+    Ok(events::answer(following, images::tell))
 }
 
 fn find(service: &Service, caller: Caller, id: &str) -> Result<Arc<Job>, ApiError> {

@@ -1,7 +1,7 @@
 //! The first pictures, which nobody sees: they show that the model draws, measure how long it takes, and fit the previews.
 
 use super::Built;
-use crate::domain::{ImageSize, OutputFormat, Prompt, RequestDraft, Seed, Steps};
+use crate::domain::{ImageSize, Prompt, RequestDraft, Seed, Steps};
 use crate::jobs::{Assignments, Work};
 use crate::pipeline::{Event, Generate, LatentToRgb, PipelineError, Planner, PreviewFit, Watch};
 
@@ -36,7 +36,7 @@ pub(super) fn warm_up(
                 size: Some(small_size(&planner)?),
                 resolution_binning: Some(false),
                 steps: Some(few_steps(&planner)?),
-                ..draft(prompt, seed)?
+                ..RequestDraft::new(Prompt::new(prompt)?, Seed::new(seed))
             };
             draw(built.generate.as_mut(), &planner, draft, &mut watch)?;
         }
@@ -44,7 +44,7 @@ pub(super) fn warm_up(
     draw(
         built.generate.as_mut(),
         &planner,
-        draft(PROMPTS[0], 0)?,
+        RequestDraft::new(Prompt::new(PROMPTS[0])?, Seed::new(0)),
         &mut watch,
     )?;
     Ok(watch.fit.finish())
@@ -62,23 +62,6 @@ fn draw(
     let work = Work::of(&request, plan.drawn_size);
     watch.assignments.measured(work, &picture);
     Ok(())
-}
-
-fn draft(prompt: &str, seed: u64) -> Result<RequestDraft, PipelineError> {
-    Ok(RequestDraft {
-        prompt: Prompt::new(prompt)?,
-        negative_prompt: None,
-        steps: None,
-        guidance: None,
-        seed: Seed::new(seed),
-        size: None,
-        scheduler: None,
-        resolution_binning: None,
-        clean_caption: false,
-        embed_prompt: false,
-        output_format: OutputFormat::Png,
-        output_compression: None,
-    })
 }
 
 fn small_size(planner: &Planner) -> Result<ImageSize, PipelineError> {
