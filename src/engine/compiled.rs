@@ -43,6 +43,8 @@ pub struct CompiledGraph {
     request: InferRequest,
     inputs: HashMap<String, Port>,
     precision: String,
+    /// Shapes of the last inference that came to its end: those that every part of the network agrees on.
+    settled: HashMap<String, Vec<usize>>,
 }
 
 impl CompiledGraph {
@@ -88,12 +90,35 @@ impl CompiledGraph {
             request,
             inputs,
             precision,
+            settled: HashMap::new(),
         })
     }
 
     /// The arithmetic in force, by the device's own word.
     pub fn precision(&self) -> &str {
         &self.precision
+    }
+
+    /// Whether the inputs have the shapes that the network is at rest with.
+    fn is_settled(&self, inputs: &[(&str, &Tensor)]) -> bool {
+        let is_settled = |name: &str, shape: &[usize]| {
+            self.settled
+                .get(name)
+                .is_some_and(|settled| settled == shape)
+        };
+        inputs
+            .iter()
+            .all(|&(name, tensor)| is_settled(name, tensor.shape()))
+    }
+
+    /// All parts of the network have taken these shapes.
+    fn settle(&mut self, inputs: &[(&str, &Tensor)]) {
+        if !self.is_settled(inputs) {
+            let shapes = inputs
+                .iter()
+                .map(|&(name, tensor)| (name.to_owned(), tensor.shape().to_vec()));
+            self.settled = shapes.collect();
+        }
     }
 
     fn failed(&self, error: &openvino::InferenceError) -> EngineError {
@@ -187,6 +212,10 @@ impl Graph for CompiledGraph {
         self.request
             .infer_async()
             .map_err(|error| self.failed(&error))?;
+        // OpenVINO's CPU plugin takes new shapes node by node. Stopped midway, it is left with nodes of both shapes and
+        // fails on the next inference of the former ones (seen with 2026.4.1). So an inference that brings new shapes is
+        // waited for.
+        let interruptible = self.is_settled(inputs);
         let mut stopping = false;
         loop {
             match self.request.wait(POLL_MILLISECONDS) {
@@ -194,7 +223,9 @@ impl Graph for CompiledGraph {
                 Err(error) if error.kind == InferenceErrorKind::ResultNotReady => {
                     if !stopping && cancelled() {
                         stopping = true;
-                        self.request.cancel().map_err(|error| self.failed(&error))?;
+                        if interruptible {
+                            self.request.cancel().map_err(|error| self.failed(&error))?;
+                        }
                     }
                 }
                 Err(error) if stopping || error.kind == InferenceErrorKind::InferCancelled => {
@@ -203,6 +234,7 @@ impl Graph for CompiledGraph {
                 Err(error) => return Err(self.failed(&error)),
             }
         }
+        self.settle(inputs);
         if stopping {
             return Err(EngineError::Cancelled);
         }

@@ -1,7 +1,7 @@
 //! The seam to OpenVINO: which device computes, and in which arithmetic.
 
 use pixart::config::Precision;
-use pixart::engine::{CompileOptions, Graph as _};
+use pixart::engine::{CompileOptions, CompiledGraph, EngineError, Graph as _, Tensor};
 use pixart::model::{ModelDirectory, WeightsFormat};
 
 use crate::support::{convert_to, project, runtime};
@@ -55,4 +55,68 @@ fn a_device_that_is_not_there_is_refused_by_name_also_beneath_auto() {
             "{text}"
         );
     }
+}
+
+const TRANSFORMER_INPUTS: [&str; 6] = [
+    "hidden_states",
+    "timestep",
+    "encoder_hidden_states",
+    "encoder_attention_mask",
+    "resolution",
+    "aspect_ratio",
+];
+
+/// One call of sketchbook's transformer: latents of `side` and a text of `tokens`.
+fn predict(
+    graph: &mut CompiledGraph,
+    (side, tokens): (usize, usize),
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Tensor, EngineError> {
+    let ones = |shape: &[usize]| Tensor::f32(shape, vec![1.0; shape.iter().product()]);
+    let inputs: Vec<(&str, Tensor)> = TRANSFORMER_INPUTS
+        .into_iter()
+        .filter_map(|name| {
+            let port = graph.input(name)?;
+            let tensor = match name {
+                "hidden_states" => ones(&[1, 4, side, side]),
+                "timestep" => Tensor::i64([1], vec![999]),
+                "encoder_hidden_states" => ones(&[1, tokens, port.dims[2]?]),
+                "encoder_attention_mask" => ones(&[1, tokens]),
+                "resolution" => ones(&[1, 2]),
+                _ => ones(&[1, 1]),
+            };
+            Some((name, tensor))
+        })
+        .collect();
+    let inputs: Vec<(&str, &Tensor)> = inputs
+        .iter()
+        .map(|(name, tensor)| (*name, tensor))
+        .collect();
+    graph.infer(&inputs, cancelled)
+}
+
+#[test]
+fn a_cancelled_inference_of_new_shapes_leaves_the_network_whole_for_the_former_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    convert_to(&project("models/sketchbook"), &model, WeightsFormat::F16);
+    let options = CompileOptions {
+        inputs: &TRANSFORMER_INPUTS,
+        ..options("CPU", Precision::Auto)
+    };
+    let mut graph = runtime()
+        .compile(&model.join(ModelDirectory::TRANSFORMER), &options)
+        .unwrap();
+    let first = predict(&mut graph, (24, 9), &|| false).unwrap();
+    for side in [64, 96, 128] {
+        // Where it is over before it is asked, nothing was cancelled and nothing can be broken.
+        let stopped = predict(&mut graph, (side, 2), &|| true);
+        assert!(stopped.is_ok() || matches!(stopped, Err(EngineError::Cancelled)));
+        let again = predict(&mut graph, (24, 9), &|| false).unwrap();
+        assert_eq!(again, first, "after {side}");
+    }
+    predict(&mut graph, (128, 2), &|| false).unwrap();
+    let stopped = predict(&mut graph, (128, 2), &|| true);
+    assert!(matches!(stopped, Err(EngineError::Cancelled)));
+    assert_eq!(predict(&mut graph, (24, 9), &|| false).unwrap(), first);
 }
