@@ -24,6 +24,11 @@ use crate::pipeline::{Plan, Planner};
 const LINGER: Duration = Duration::from_secs(15);
 /// A connection that is lost so shortly before the client's time-out was lost to it.
 const TIMEOUT_MARGIN: Duration = Duration::from_secs(1);
+/// The SDKs pause so long before they ask again, twice as long before each further time, and never longer than the last.
+const FIRST_PAUSE_SECONDS: f64 = 0.5;
+const LONGEST_PAUSE_SECONDS: f64 = 8.0;
+/// What a repeated request may need beside that pause.
+const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// Longest `Idempotency-Key`, in bytes.
 const LONGEST_KEY: usize = 255;
 
@@ -113,7 +118,9 @@ pub(super) fn admit(
         .jobs()
         .submit(order)
         .map_err(|error| refusals::by_jobs(&error, service.jobs(), (work, images), deadline))?;
-    let attachment = submitted.attachment.lingering(lingering(asked));
+    // A stream answers at once: whoever leaves it was not driven away by a time-out, and SDKs do not repeat it.
+    let lingering = lingering(asked).filter(|_| !drawing.stream);
+    let attachment = submitted.attachment.lingering(lingering);
     Ok((attachment, planned.planner))
 }
 
@@ -172,11 +179,23 @@ fn retries(headers: &HeaderMap) -> bool {
 
 /// An SDK that reads no longer than its time-out closes the connection and asks again: the job waits for that. One that
 /// closes it earlier has been stopped by its user.
+///
+/// npm's package tells its time-out only where the request has one of its own. Where it is not told, every lost connection
+/// may be either: the job waits as long as the next attempt would need to come, and no longer.
 fn lingering(asked: &Asked<'_>) -> Option<Lingering> {
-    let timeout = seconds(asked.headers, "x-stainless-read-timeout")
+    let told = seconds(asked.headers, "x-stainless-read-timeout")
         .or_else(|| seconds(asked.headers, "x-stainless-timeout"))
         .filter(|&timeout| timeout > 0.0)
-        .and_then(|timeout| Duration::try_from_secs_f64(timeout).ok())?;
+        .and_then(|timeout| Duration::try_from_secs_f64(timeout).ok());
+    let Some(timeout) = told else {
+        let attempts = seconds(asked.headers, "x-stainless-retry-count").filter(|it| *it >= 0.0)?;
+        // Below infinity by `min`.
+        let pause = (FIRST_PAUSE_SECONDS * attempts.exp2()).min(LONGEST_PAUSE_SECONDS);
+        return Some(Lingering {
+            from: asked.received,
+            grace: Duration::from_secs_f64(pause) + ON_THE_WAY,
+        });
+    };
     // A margin of a second, and less where the time-out itself is not much longer.
     let margin = TIMEOUT_MARGIN.min(timeout / 10);
     Some(Lingering {
@@ -225,6 +244,29 @@ mod tests {
         );
         for nonsense in ["none", "-1", "nan", "inf", "1e400", ""] {
             assert_eq!(lingers(&[("x-stainless-read-timeout", nonsense)]), None);
+        }
+    }
+
+    #[test]
+    fn an_sdk_that_does_not_tell_its_time_out_is_waited_for_as_long_as_it_pauses() {
+        let grace = |count: &str| {
+            let headers = headers(&[("x-stainless-retry-count", count)]);
+            let asked = Asked {
+                headers: &headers,
+                caller: Caller::ANONYMOUS,
+                digest: [0; 32],
+                received: Instant::now(),
+            };
+            let lingering = lingering(&asked)?;
+            assert_eq!(lingering.from, asked.received);
+            Some(lingering.grace.as_secs_f64())
+        };
+        assert_eq!(grace("0"), Some(1.5));
+        assert_eq!(grace("2"), Some(3.0));
+        assert_eq!(grace("9"), Some(9.0));
+        assert_eq!(grace("inf"), Some(9.0));
+        for nonsense in ["none", "-1", "nan", ""] {
+            assert_eq!(grace(nonsense), None);
         }
     }
 
