@@ -129,6 +129,7 @@ fn engine_code(error: &EngineError) -> u8 {
         EngineError::Shape { .. }
         | EngineError::ElementType { .. }
         | EngineError::Inference { .. }
+        | EngineError::NotAtRest { .. }
         | EngineError::Runtime(_) => INFERENCE,
         EngineError::Cancelled => INTERRUPTED,
     }

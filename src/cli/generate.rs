@@ -16,7 +16,7 @@ use crate::domain::{
     RequestDraft, Seed, Steps,
 };
 use crate::http::answer;
-use crate::pipeline::Generate as _;
+use crate::pipeline::{Generate as _, PipelineError};
 
 /// Draw a picture from a prompt.
 ///
@@ -135,7 +135,11 @@ impl Generate {
             let mut bar = StepBar::new(interrupt.clone(), request.steps.count(), quiet);
             let picture = loaded.pipeline.generate(&request, &mut bar);
             bar.finish();
-            let picture = picture?;
+            // A network that was stopped by Ctrl-C may not come to rest, which is nobody's affair here any more.
+            let picture = picture.map_err(|error| match error {
+                PipelineError::Engine { .. } if interrupt.came() => PipelineError::Cancelled,
+                error => error,
+            })?;
             let path = outputs.write(index, &picture.image)?;
             if self.json {
                 pages.push(page(&path, &picture));

@@ -8,6 +8,7 @@ use openvino::{
     DeviceType, ElementType, InferRequest, InferenceErrorKind, PropertyKey, RwPropertyKey, Shape,
 };
 
+use super::rest::{Shapes, resting_inputs};
 use super::runtime::{Runtime, port, read};
 use super::{Elements, EngineError, Graph, Port, Tensor};
 use crate::config::Precision;
@@ -44,7 +45,7 @@ pub struct CompiledGraph {
     inputs: HashMap<String, Port>,
     precision: String,
     /// Shapes of the last inference that came to its end: those that every part of the network agrees on.
-    settled: HashMap<String, Vec<usize>>,
+    settled: Shapes,
 }
 
 impl CompiledGraph {
@@ -90,7 +91,7 @@ impl CompiledGraph {
             request,
             inputs,
             precision,
-            settled: HashMap::new(),
+            settled: Shapes::new(),
         })
     }
 
@@ -99,26 +100,68 @@ impl CompiledGraph {
         &self.precision
     }
 
-    /// Whether the inputs have the shapes that the network is at rest with.
-    fn is_settled(&self, inputs: &[(&str, &Tensor)]) -> bool {
-        let is_settled = |name: &str, shape: &[usize]| {
-            self.settled
+    /// Sets the inputs and starts.
+    fn start(&mut self, inputs: &[(&str, &Tensor)]) -> Result<(), EngineError> {
+        for &(name, tensor) in inputs {
+            let port = self
+                .inputs
                 .get(name)
-                .is_some_and(|settled| settled == shape)
-        };
-        inputs
-            .iter()
-            .all(|&(name, tensor)| is_settled(name, tensor.shape()))
+                .ok_or_else(|| EngineError::MissingPort {
+                    path: self.path.clone(),
+                    port: name.to_owned(),
+                })?;
+            check_shape(name, tensor, port)?;
+            let tensor = copy_in(name, tensor, port)?;
+            self.request
+                .set_tensor(name, &tensor)
+                .map_err(|error| self.failed(&error))?;
+        }
+        self.request
+            .infer_async()
+            .map_err(|error| self.failed(&error))
     }
 
-    /// All parts of the network have taken these shapes.
-    fn settle(&mut self, inputs: &[(&str, &Tensor)]) {
-        if !self.is_settled(inputs) {
-            let shapes = inputs
-                .iter()
-                .map(|&(name, tensor)| (name.to_owned(), tensor.shape().to_vec()));
-            self.settled = shapes.collect();
+    /// Waits for what was started, and stops it where it is when `cancelled`.
+    fn finish(&mut self, cancelled: &dyn Fn() -> bool) -> Result<(), EngineError> {
+        let mut stopping = false;
+        loop {
+            match self.request.wait(POLL_MILLISECONDS) {
+                Ok(()) if stopping => return Err(EngineError::Cancelled),
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind == InferenceErrorKind::ResultNotReady => {
+                    if !stopping && cancelled() {
+                        stopping = true;
+                        self.request.cancel().map_err(|error| self.failed(&error))?;
+                    }
+                }
+                Err(error) if stopping || error.kind == InferenceErrorKind::InferCancelled => {
+                    return Err(EngineError::Cancelled);
+                }
+                Err(error) => return Err(self.failed(&error)),
+            }
         }
+    }
+
+    /// Makes every part of the network take shapes again after an inference of the shapes `stopped` was stopped midway.
+    fn rest(&mut self, stopped: &Shapes) -> Result<(), EngineError> {
+        let not_at_rest = |detail: String| EngineError::NotAtRest {
+            path: self.path.clone(),
+            detail,
+        };
+        let inputs = resting_inputs(|name| self.inputs.get(name), &self.settled, stopped)
+            .ok_or_else(|| not_at_rest("the rank of an input is unknown".to_owned()))?;
+        let inputs: Vec<(&str, &Tensor)> = inputs
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor))
+            .collect();
+        self.start(&inputs)
+            .and_then(|()| self.finish(&|| false))
+            .map_err(|error| EngineError::NotAtRest {
+                path: self.path.clone(),
+                detail: error.to_string(),
+            })?;
+        self.settled = shapes_of(&inputs);
+        Ok(())
     }
 
     fn failed(&self, error: &openvino::InferenceError) -> EngineError {
@@ -195,48 +238,15 @@ impl Graph for CompiledGraph {
         inputs: &[(&str, &Tensor)],
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Tensor, EngineError> {
-        for &(name, tensor) in inputs {
-            let port = self
-                .inputs
-                .get(name)
-                .ok_or_else(|| EngineError::MissingPort {
-                    path: self.path.clone(),
-                    port: name.to_owned(),
-                })?;
-            check_shape(name, tensor, port)?;
-            let tensor = copy_in(name, tensor, port)?;
-            self.request
-                .set_tensor(name, &tensor)
-                .map_err(|error| self.failed(&error))?;
-        }
-        self.request
-            .infer_async()
-            .map_err(|error| self.failed(&error))?;
-        // OpenVINO's CPU plugin takes new shapes node by node. Stopped midway, it is left with nodes of both shapes and
-        // fails on the next inference of the former ones (seen with 2026.4.1). So an inference that brings new shapes is
-        // waited for.
-        let interruptible = self.is_settled(inputs);
-        let mut stopping = false;
-        loop {
-            match self.request.wait(POLL_MILLISECONDS) {
-                Ok(()) => break,
-                Err(error) if error.kind == InferenceErrorKind::ResultNotReady => {
-                    if !stopping && cancelled() {
-                        stopping = true;
-                        if interruptible {
-                            self.request.cancel().map_err(|error| self.failed(&error))?;
-                        }
-                    }
-                }
-                Err(error) if stopping || error.kind == InferenceErrorKind::InferCancelled => {
-                    return Err(EngineError::Cancelled);
-                }
-                Err(error) => return Err(self.failed(&error)),
+        let shapes = shapes_of(inputs);
+        self.start(inputs)?;
+        match self.finish(cancelled) {
+            Ok(()) => self.settled = shapes,
+            Err(EngineError::Cancelled) if self.settled != shapes => {
+                self.rest(&shapes)?;
+                return Err(EngineError::Cancelled);
             }
-        }
-        self.settle(inputs);
-        if stopping {
-            return Err(EngineError::Cancelled);
+            Err(error) => return Err(error),
         }
         let output = self
             .request
@@ -244,6 +254,13 @@ impl Graph for CompiledGraph {
             .map_err(|error| self.failed(&error))?;
         copy_out(&output, &self.path)
     }
+}
+
+fn shapes_of(inputs: &[(&str, &Tensor)]) -> Shapes {
+    inputs
+        .iter()
+        .map(|&(name, tensor)| (name.to_owned(), tensor.shape().to_vec()))
+        .collect()
 }
 
 fn check_shape(name: &str, tensor: &Tensor, port: &Port) -> Result<(), EngineError> {

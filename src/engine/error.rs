@@ -102,6 +102,17 @@ pub enum EngineError {
         /// What the runtime says.
         detail: String,
     },
+    /// The network was stopped midway and cannot be used again as it is.
+    #[error(
+        "{path} was stopped in the middle of an inference and does not come to rest: {detail}; load it again",
+        path = path.display()
+    )]
+    NotAtRest {
+        /// The network.
+        path: PathBuf,
+        /// What stood in the way.
+        detail: String,
+    },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,

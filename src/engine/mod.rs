@@ -6,6 +6,7 @@
 mod compiled;
 mod error;
 mod graph;
+mod rest;
 mod runtime;
 
 pub use compiled::{CompileOptions, CompiledGraph};

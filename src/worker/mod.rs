@@ -153,14 +153,15 @@ where
             }
             Ok(Err(error)) => {
                 tracing::error!(job = %job.id(), %error, "a picture failed");
+                // A network that was stopped and does not come to rest fails nobody but who stopped it.
+                let ending = job
+                    .stop()
+                    .map_or(Ending::Failed(Failure::Inference), Ending::Stopped);
                 let broken = matches!(
                     error,
                     PipelineError::Engine { .. } | PipelineError::Shape { .. }
                 );
-                (
-                    Ending::Failed(Failure::Inference),
-                    broken.then_some(RestartReason::Engine),
-                )
+                (ending, broken.then_some(RestartReason::Engine))
             }
             Err(_panic) => {
                 // The panic's own words are in the log already, by the hook.
