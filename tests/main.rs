@@ -11,5 +11,6 @@ mod engine;
 mod golden;
 mod parsers;
 mod pipeline;
+mod service;
 mod support;
 mod tidy;

@@ -1,0 +1,147 @@
+//! Callers that go away, and jobs that are taken back.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{Events, Server, Studio, red, red_with};
+
+/// A connection that has asked for a picture, as the wire has it.
+async fn connect(server: &Server, path: &str, accept: &str, body: &Value) -> TcpStream {
+    server.count();
+    let body = body.to_string();
+    let mut connection = TcpStream::connect(server.address).await.unwrap();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\naccept: {accept}\r\ncontent-length: {}\r\n\r\n{body}",
+        server.address,
+        body.len()
+    );
+    connection.write_all(request.as_bytes()).await.unwrap();
+    connection
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_stops_its_picture_at_the_next_look_whatever_the_face() {
+    let stream = json!({"stream": true});
+    let nothing = json!({});
+    for (path, accept, more) in [
+        ("/v1/images", "application/json", &nothing),
+        ("/v1/images", "image/png", &nothing),
+        ("/v1/images", "text/event-stream", &nothing),
+        ("/v1/images/generations", "application/json", &nothing),
+        ("/v1/images/generations", "application/json", &stream),
+    ] {
+        let studio = Studio::closed();
+        let server = Server::start(&studio, &[]).await;
+        let connection = connect(&server, path, accept, &red_with(1, more)).await;
+        studio.let_go(1);
+        studio.at(1, 1).await;
+        drop(connection);
+        studio.until(|scene| scene.stopped == [(1, 1)]).await;
+        let numbers = server.until_all_counted().await;
+        assert_eq!(numbers.requests("cancelled"), 1, "{path} {accept}");
+        assert_eq!(numbers.jobs("cancelled"), 1);
+        assert_eq!(numbers.of("pixart_steps_saved_by_cancel_total"), 3);
+        assert_eq!(numbers.of("pixart_denoise_steps_total"), 1);
+        studio.let_all_go();
+        server.post(path, &red(2)).await.is(200);
+        server.until_all_counted().await;
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_while_it_waits_frees_its_place() {
+    let studio = Studio::closed();
+    let server = Server::start(&studio, &[("queue.capacity", "1")]).await;
+    let running = connect(&server, "/v1/images", "*/*", &red(1)).await;
+    studio.at(1, 0).await;
+    let waiting = connect(&server, "/v1/images", "*/*", &red(2)).await;
+    server.until_line(1, 1).await;
+    drop(waiting);
+    server.until_line(1, 0).await;
+    let next = server.begin_post("/v1/images", &red(3));
+    server.until_line(1, 1).await;
+    studio.let_all_go();
+    next.await.unwrap().is(200);
+    drop(running);
+    assert_eq!(studio.look(|scene| scene.drawn.clone()), [1, 3]);
+    let numbers = server.until_all_counted().await;
+    assert_eq!(numbers.jobs("cancelled"), 1);
+}
+
+#[tokio::test]
+async fn a_job_outlives_the_connection_that_asked_for_it_and_those_that_follow_it() {
+    let studio = Studio::closed();
+    let server = Server::start(&studio, &[]).await;
+    let mut connection = connect(&server, "/v1/jobs", "*/*", &red(1)).await;
+    let mut head = [0; 12];
+    connection.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 202");
+    drop(connection);
+    studio.at(1, 0).await;
+    let job = server.jobs.running().unwrap().id().to_string();
+    let path = format!("/v1/jobs/{job}/events");
+    let mut events = Events::of(server.request(reqwest::Method::GET, &path)).await;
+    events.expect("started").await;
+    drop(events);
+    studio.let_all_go();
+    let status = server.ended(&format!("/v1/jobs/{job}")).await;
+    assert_eq!(status["state"], "succeeded");
+    let numbers = server.until_all_counted().await;
+    assert_eq!(numbers.requests("ok"), 1);
+}
+
+#[tokio::test]
+async fn a_running_job_that_is_taken_back_has_stopped_when_the_answer_comes() {
+    let studio = Studio::closed();
+    let server = Server::start(&studio, &[]).await;
+    let job = server.job(&red_with(7, &json!({"n": 2}))).await;
+    studio.let_go(4);
+    studio.at(8, 0).await;
+    let status = server.delete(&job).await.is(200).json();
+    assert_eq!(status["state"], "cancelled");
+    assert_eq!(studio.look(|scene| scene.stopped.clone()), [(8, 0)]);
+    // What was finished stays, and what was not is told to be gone for good.
+    let picture = server.get(&format!("{job}/images/0")).await.is(200);
+    assert_eq!(picture.header("x-seed"), "7");
+    let gone = server.get(&format!("{job}/images/1")).await;
+    assert_eq!(gone.header("x-should-retry"), "false");
+    gone.refused(409, "job_cancelled");
+    assert_eq!(server.get(&job).await.is(200).json()["state"], "cancelled");
+    let numbers = server.until_all_counted().await;
+    assert_eq!(numbers.jobs("cancelled"), 1);
+    // To take back what has ended is to forget it.
+    assert_eq!(
+        server.delete(&job).await.is(200).json()["state"],
+        "cancelled"
+    );
+    server.delete(&job).await.refused(404, "job_not_found");
+    let again = server.get(&format!("{job}/images/0")).await;
+    assert_eq!(again.refused(404, "job_not_found")["param"], "id");
+}
+
+#[tokio::test]
+async fn a_caller_that_waits_for_a_job_that_is_taken_back_is_told_so() {
+    let studio = Studio::closed();
+    let server = Server::start(&studio, &[]).await;
+    for path in ["/v1/images", "/v1/images/generations"] {
+        let waits = server.begin_post(path, &red(1));
+        studio.at(1, 0).await;
+        let job = server.jobs.running().unwrap().id();
+        let status = server.get(&format!("/v1/jobs/{job}")).await.is(200).json();
+        assert_eq!(
+            status["state"], "running",
+            "a synchronous job can be looked at"
+        );
+        server.delete(&format!("/v1/jobs/{job}")).await.is(200);
+        let answer = waits.await.unwrap();
+        assert_eq!(answer.header("x-should-retry"), "false");
+        answer.refused(409, "job_cancelled");
+        server
+            .get(&format!("/v1/jobs/{job}"))
+            .await
+            .refused(404, "job_not_found");
+    }
+    let numbers = server.until_all_counted().await;
+    assert_eq!(numbers.requests("cancelled"), 2);
+}
