@@ -194,7 +194,7 @@ impl Jobs {
         self.shared.lock().position(job.id())
     }
 
-    /// Predicted time until a job is done; none for one that has ended.
+    /// Predicted time until a job is done; none for one that has ended, and before anything was drawn.
     pub fn predicted(&self, job: &Job) -> Option<Duration> {
         self.shared.lock().predicted(job.id(), Instant::now())
     }

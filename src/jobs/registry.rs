@@ -366,9 +366,10 @@ impl Registry {
         self.left_of_running(now) + waiting
     }
 
-    /// Predicted time until this job is done; none for one that has ended.
+    /// Predicted time until this job is done; none for one that has ended, and before anything was drawn.
     pub(super) fn predicted(&self, id: JobId, now: Instant) -> Option<Duration> {
         let position = self.position(id)?;
+        self.drawing(self.entries.get(&id)?.job.order())?;
         let before: Duration = self
             .line
             .iter()

@@ -5,6 +5,7 @@ mod cancel;
 mod deadline;
 mod events;
 mod faults;
+mod jobs;
 mod server;
 mod streams;
 mod studio;
