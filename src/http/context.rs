@@ -94,6 +94,12 @@ impl TraceId {
 ///
 /// Handlers find a [`RequestId`], and a [`TraceId`] where there is one, in the extensions of the request.
 pub fn surround(router: Router) -> Router {
+    watch(answer_all(router))
+}
+
+/// Gives an answer in our shape to paths and methods that no handler has. Middleware that shall see those requests too,
+/// as that of CORS must, is laid around this, and [`watch`] around that.
+pub fn answer_all(router: Router) -> Router {
     router
         .fallback(async || {
             let what = "nothing is at this path: /openapi.yaml lists what there is";
@@ -104,7 +110,11 @@ pub fn surround(router: Router) -> Router {
                 "this path does not take this method: the header Allow lists those that it takes";
             ApiError::new(ErrorCode::MethodNotAllowed, what)
         })
-        .layer(from_fn(around))
+}
+
+/// Gives every request its id, its trace and its line in the access log.
+pub fn watch(router: Router) -> Router {
+    router.layer(from_fn(around))
 }
 
 /// Refuses every request with `error`, surrounded as [`surround`] does.

@@ -26,10 +26,11 @@ pub mod server;
 mod service;
 
 use axum::Router;
+use axum::handler::Handler;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodFilter, MethodRouter, get, on};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
 pub use service::Service;
@@ -37,49 +38,104 @@ pub use service::Service;
 /// The contract, as it is served.
 pub const OPENAPI: &str = include_str!("../../openapi.yaml");
 
-/// What is asked with a key, where keys are configured. A test holds `openapi.yaml` to this list and the next.
-fn drawing_routes() -> Vec<(&'static str, MethodRouter<Service>)> {
+/// A method of a path, and what answers it.
+struct Route {
+    method: Method,
+    path: &'static str,
+    answer: MethodRouter<Service>,
+}
+
+impl Route {
+    fn new<H, T>(method: Method, path: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, Service>,
+        T: 'static,
+    {
+        let filter = MethodFilter::try_from(method.clone()).expect("the methods below are usual");
+        Self {
+            method,
+            path,
+            answer: on(filter, handler),
+        }
+    }
+}
+
+/// What asks for pictures: with a key, where keys are configured, and counted by the metrics.
+fn drawing_routes() -> Vec<Route> {
     vec![
-        ("/v1/images", post(images::draw)),
-        ("/v1/images/estimate", post(estimate::estimate)),
-        ("/v1/images/generations", post(openai::generate)),
-        ("/v1/jobs", post(jobs::create)),
-        ("/v1/jobs/{id}", get(jobs::look).delete(jobs::take_back)),
-        ("/v1/jobs/{id}/events", get(jobs::events)),
-        ("/v1/jobs/{id}/images/{index}", get(jobs::image)),
-        ("/v1/models", get(openai::models)),
-        ("/v1/models/{model}", get(openai::model_by_name)),
-        ("/v1/capabilities", get(capabilities::capabilities)),
+        Route::new(Method::POST, "/v1/images", images::draw),
+        Route::new(Method::POST, "/v1/images/generations", openai::generate),
+        Route::new(Method::POST, "/v1/jobs", jobs::create),
+    ]
+}
+
+/// What else is asked with a key.
+fn keyed_routes() -> Vec<Route> {
+    vec![
+        Route::new(Method::POST, "/v1/images/estimate", estimate::estimate),
+        Route::new(Method::GET, "/v1/jobs/{id}", jobs::look),
+        Route::new(Method::DELETE, "/v1/jobs/{id}", jobs::take_back),
+        Route::new(Method::GET, "/v1/jobs/{id}/events", jobs::events),
+        Route::new(Method::GET, "/v1/jobs/{id}/images/{index}", jobs::image),
+        Route::new(Method::GET, "/v1/models", openai::models),
+        Route::new(Method::GET, "/v1/models/{model}", openai::model_by_name),
+        Route::new(Method::GET, "/v1/capabilities", capabilities::capabilities),
     ]
 }
 
 /// What anybody may ask.
-fn open_routes() -> Vec<(&'static str, MethodRouter<Service>)> {
+fn open_routes() -> Vec<Route> {
     vec![
-        ("/healthz", get(health::healthz)),
-        ("/readyz", get(health::readyz)),
-        ("/openapi.yaml", get(openapi)),
+        Route::new(Method::GET, "/healthz", health::healthz),
+        Route::new(Method::GET, "/readyz", health::readyz),
+        Route::new(Method::GET, "/openapi.yaml", openapi),
     ]
 }
 
-/// What is answered even when every connection is taken.
+/// What Prometheus asks.
+fn metrics_routes() -> Vec<Route> {
+    vec![Route::new(Method::GET, "/metrics", health::metrics)]
+}
+
+/// Every method and path that there is: the router is built from the same lists. A test holds `openapi.yaml` to it.
+pub fn routes() -> Vec<(Method, &'static str)> {
+    [
+        drawing_routes(),
+        keyed_routes(),
+        open_routes(),
+        metrics_routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|route| (route.method, route.path))
+    .collect()
+}
+
+fn routed(routes: Vec<Route>) -> Router<Service> {
+    routes.into_iter().fold(Router::new(), |router, route| {
+        router.route(route.path, route.answer)
+    })
+}
+
+/// The paths that probes and Prometheus ask: they are answered even when every connection's place is taken.
 pub const VITAL: &[&str] = &["/healthz", "/readyz", "/metrics"];
 
 /// The paths of the service, `/metrics` among them where it has no listener of its own.
 pub fn router(service: Service, cors_origins: &[String], with_metrics: bool) -> Router {
-    let mut drawing = Router::new();
-    for (path, method) in drawing_routes() {
-        drawing = drawing.route(path, method);
-    }
-    let mut router = drawing.layer(from_fn_with_state(service.keys(), identity::require_key));
-    for (path, method) in open_routes() {
-        router = router.route(path, method);
-    }
+    let keyed = |routes| {
+        let check = from_fn_with_state(service.keys(), identity::require_key);
+        routed(routes).layer(check)
+    };
+    let count = from_fn_with_state(service.clone(), received::count_strangers);
+    let mut router = keyed(drawing_routes())
+        .layer(count)
+        .merge(keyed(keyed_routes()))
+        .merge(routed(open_routes()));
     if with_metrics {
-        router = router.route("/metrics", get(health::metrics));
+        router = router.merge(routed(metrics_routes()));
     }
-    let router = router.with_state(service);
-    context::surround(match cors(cors_origins) {
+    let router = context::answer_all(router.with_state(service));
+    context::watch(match cors(cors_origins) {
         Some(cors) => router.layer(cors),
         None => router,
     })

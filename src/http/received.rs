@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::Request;
-use axum::http::HeaderMap;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
@@ -18,6 +19,21 @@ use super::identity::Caller;
 use super::meter::{Meter, outcome};
 use super::service::Service;
 use crate::telemetry::{RequestOutcome, Stage};
+
+/// Middleware that counts the drawing requests that the check of keys refuses: they never come to a handler.
+pub(super) async fn count_strangers(
+    State(service): State<Service>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let at = Instant::now();
+    let draws = request.method() == Method::POST;
+    let response = next.run(request).await;
+    if draws && response.status() == StatusCode::UNAUTHORIZED {
+        Meter::start(service.metrics(), at).answered(RequestOutcome::Invalid);
+    }
+    response
+}
 
 /// One drawing request on its way in.
 pub(super) struct Received {

@@ -4,6 +4,7 @@ mod admission;
 mod cancel;
 mod deadline;
 mod events;
+mod faces;
 mod faults;
 mod jobs;
 mod server;
