@@ -2,11 +2,14 @@
 
 mod admission;
 mod cancel;
+mod contract;
 mod deadline;
 mod events;
 mod faces;
 mod faults;
+mod fields;
 mod jobs;
+mod schema;
 mod server;
 mod streams;
 mod studio;
