@@ -5,10 +5,14 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -51,18 +55,23 @@ pub enum Ended {
 }
 
 impl App {
-    /// Serves until a signal comes.
+    /// Serves until a signal comes. A second signal ends the process at once, with the exit code `second_signal`.
     ///
     /// # Errors
     /// When an address cannot be bound, or the model cannot be loaded.
-    pub fn serve(self, variant: Variant, announce: &mut dyn Announce) -> Result<Ended> {
+    pub fn serve(
+        self,
+        variant: Variant,
+        second_signal: i32,
+        announce: &mut dyn Announce,
+    ) -> Result<Ended> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(SERVING_THREADS)
             .thread_name("pixart-http")
             .enable_all()
             .build()
             .context("the system gives no threads")?;
-        let ended = runtime.block_on(run(self, variant, announce));
+        let ended = runtime.block_on(run(self, variant, second_signal, announce));
         runtime.shutdown_background();
         ended
     }
@@ -71,9 +80,14 @@ impl App {
 /// Threads that answer requests. They never compute for long: two keep health alive while one of them hashes or encodes.
 const SERVING_THREADS: usize = 2;
 
-async fn run(app: App, variant: Variant, announce: &mut dyn Announce) -> Result<Ended> {
+async fn run(
+    app: App,
+    variant: Variant,
+    second_signal: i32,
+    announce: &mut dyn Announce,
+) -> Result<Ended> {
     let settings = app.settings().clone();
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen(second_signal)?;
     let listener = bind("server.listen", settings.server.listen).await?;
     let metrics_listener = match settings.server.metrics_listen {
         Some(address) => Some(bind("server.metrics_listen", address).await?),
@@ -82,10 +96,11 @@ async fn run(app: App, variant: Variant, announce: &mut dyn Announce) -> Result<
     let address = listener.local_addr().context("the address is bound")?;
     announce.bound(address);
 
+    let closing = Arc::new(AtomicBool::new(false));
     let metrics = Metrics::new(settings.queue.capacity);
     let (jobs, assignments) = Jobs::new(bounds(&settings), metrics.clone());
     let worker = worker::spawn(
-        build(app, variant, metrics.clone()),
+        build(app, variant, metrics.clone(), Arc::clone(&closing)),
         assignments,
         settings.worker.warm_up,
         metrics.clone(),
@@ -124,6 +139,10 @@ async fn run(app: App, variant: Variant, announce: &mut dyn Announce) -> Result<
                         outcome = Err(anyhow::Error::new(error).context("the first picture failed"));
                         break;
                     }
+                    Ok(Err(StartError::Panicked)) => {
+                        outcome = Err(anyhow::anyhow!("the worker panicked while the model was loaded"));
+                        break;
+                    }
                     // The worker's thread is gone without a word: a panic, which is in the log.
                     Err(_gone) => {
                         outcome = Err(anyhow::anyhow!("the worker ended while the model was loaded"));
@@ -138,6 +157,7 @@ async fn run(app: App, variant: Variant, announce: &mut dyn Announce) -> Result<
         }
     }
     let end = Instant::now() + Duration::from_secs(settings.server.grace_seconds);
+    closing.store(true, Ordering::Relaxed);
     shut_down(&jobs, end).await;
     let _ = stop.send(true);
     let last = end.max(Instant::now()) + LAST_ANSWERS;
@@ -162,7 +182,13 @@ async fn shut_down(jobs: &Jobs, end: Instant) {
     {
         jobs.stop_running(Stop::Draining);
         // It looks at that every few milliseconds.
-        let _ = tokio::time::timeout(STOPPING, running.finished()).await;
+        if tokio::time::timeout(STOPPING, running.finished())
+            .await
+            .is_err()
+        {
+            // One operation of a large picture may take longer than there is time: its caller is answered all the same.
+            jobs.abandon_running();
+        }
     }
     jobs.close();
 }
@@ -185,16 +211,18 @@ fn build(
     app: App,
     variant: Variant,
     metrics: Metrics,
+    closing: Arc<AtomicBool>,
 ) -> impl FnMut() -> Result<Built> + Send + 'static {
     let mut runtime: Option<Runtime> = None;
+    let quiet = Quiet { closing };
     move || {
         let runtime = match &mut runtime {
             Some(runtime) => runtime,
             None => runtime.insert(app.runtime()?),
         };
-        let model = app.model(runtime, variant, &Quiet)?;
+        let model = app.model(runtime, variant, &quiet)?;
         let loaded = app.load(runtime, &model)?;
-        let planner = std::sync::Arc::clone(loaded.pipeline.planner());
+        let planner = Arc::clone(loaded.pipeline.planner());
         let facts = planner.facts();
         metrics.build_info(&BuildInfo {
             version: env!("CARGO_PKG_VERSION"),
@@ -221,7 +249,10 @@ fn build(
 }
 
 /// A conversion of the embedded model that only the log hears of.
-struct Quiet;
+struct Quiet {
+    /// Whether the service shuts down.
+    closing: Arc<AtomicBool>,
+}
 
 impl Progress for Quiet {
     fn begin(&self, component: &str, bytes: u64) {
@@ -233,7 +264,7 @@ impl Progress for Quiet {
     fn unchanged(&self, _component: &str) {}
 
     fn cancelled(&self) -> bool {
-        false
+        self.closing.load(Ordering::Relaxed)
     }
 }
 
@@ -277,19 +308,28 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|&stopped| stopped).await;
 }
 
-/// The signals that end the service. The second one ends the process by itself, in `cli`.
+/// The signals that end the service: the first by way of a drain, the second at once.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Self> {
+    fn listen(second_signal: i32) -> Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen to signals");
-        Ok(Self {
+        let signals = Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
-        })
+        };
+        // Only now: a first signal that nobody listens to would be lost.
+        let ends = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT] {
+            // They run in this order: the first that comes is not yet the second.
+            flag::register_conditional_shutdown(signal, second_signal, Arc::clone(&ends))
+                .and_then(|_| flag::register(signal, Arc::clone(&ends)))
+                .context("cannot listen to signals")?;
+        }
+        Ok(signals)
     }
 
     async fn next(&mut self) -> &'static str {

@@ -3,16 +3,12 @@
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context as _, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use anyhow::Result;
 
 use super::{Common, ModelFlags, exit, path, say};
 use crate::app::serve::{Announce, Ended};
-use crate::config::LogFormat;
+use crate::config::{LogFormat, Settings};
 use crate::telemetry::{Logging, log_panics};
 
 /// Serve pictures over HTTP.
@@ -73,14 +69,15 @@ impl Serve {
         }
         .start()?;
         log_panics();
-        for (key, value) in app.settings().described() {
-            tracing::debug!(key, value, "setting");
-        }
-        end_at_the_second_signal()?;
+        tracing::info!(
+            settings = other_than_default(app.settings()),
+            "starting, with these settings and the defaults of config/default.toml"
+        );
         let mut announce = ToTerminal {
             format: app.settings().log.format,
         };
-        match app.serve(self.model.variant(), &mut announce)? {
+        let second_signal = exit::INTERRUPTED.into();
+        match app.serve(self.model.variant(), second_signal, &mut announce)? {
             Ended::Cleanly => {
                 tracing::info!("stopped");
                 Ok(())
@@ -117,16 +114,16 @@ impl Serve {
     }
 }
 
-/// The first signal is the service's; the second ends the process in its handler.
-fn end_at_the_second_signal() -> Result<()> {
-    let ends = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // They run in this order: the first that comes is not yet the second.
-        flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), Arc::clone(&ends))
-            .and_then(|_| flag::register(signal, Arc::clone(&ends)))
-            .context("cannot listen to signals")?;
-    }
-    Ok(())
+/// Every setting that differs from its default, secrets redacted.
+fn other_than_default(settings: &Settings) -> String {
+    let defaults = Settings::default().described();
+    let others: Vec<String> = settings
+        .described()
+        .into_iter()
+        .filter(|setting| !defaults.contains(setting))
+        .map(|(key, value)| format!("{key} = {value}"))
+        .collect();
+    others.join(", ")
 }
 
 /// Says where the service is and how to get a picture; programs that read JSON logs are told in the log alone.

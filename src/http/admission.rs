@@ -107,7 +107,7 @@ pub(super) fn admit(
         },
         claim: Claim {
             owner: asked.caller.owner(),
-            fingerprint: fingerprint(face, asked.digest),
+            fingerprint: fingerprint(face, drawing, asked.digest),
             idempotency_key,
             retry: retries(asked.headers),
         },
@@ -145,9 +145,12 @@ fn draft(drawing: &DrawingRequest) -> RequestDraft {
     }
 }
 
-fn fingerprint(face: Face, body: [u8; 32]) -> [u8; 32] {
+/// What makes two requests the same: the face, the body, and what the Accept header has added to it.
+fn fingerprint(face: Face, drawing: &DrawingRequest, body: [u8; 32]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(face.name);
+    hash.update([0, u8::from(drawing.stream)]);
+    hash.update(drawing.output_format.unwrap_or_default().name());
     hash.update([0]);
     hash.update(body);
     hash.finalize().into()
@@ -211,6 +214,10 @@ fn seconds(headers: &HeaderMap, name: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::OutputFormat;
+    use crate::http::body::Object;
+    use crate::http::drawing::Limits;
+    use crate::http::fields::Fields;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs
@@ -288,15 +295,38 @@ mod tests {
     }
 
     #[test]
-    fn the_same_body_to_another_face_is_another_request() {
+    fn the_same_body_to_another_face_or_with_another_accept_is_another_request() {
         let face = |name| Face {
             name,
             dialect: Dialect::Own,
             keeping: Keeping::Nothing,
         };
-        assert_ne!(
-            fingerprint(face("a"), [1; 32]),
-            fingerprint(face("b"), [1; 32])
-        );
+        let drawing = || {
+            let object = Object::parse(br#"{"prompt": "a boat"}"#).unwrap();
+            let limits = Limits {
+                max_images: 1,
+                max_steps: 1,
+                max_side_px: 64,
+            };
+            DrawingRequest::parse(Fields::new(object), Dialect::Own, &limits).unwrap()
+        };
+        let jpeg = DrawingRequest {
+            output_format: Some(OutputFormat::Jpeg),
+            ..drawing()
+        };
+        let stream = DrawingRequest {
+            stream: true,
+            ..drawing()
+        };
+        let first = fingerprint(face("a"), &drawing(), [1; 32]);
+        assert_eq!(first, fingerprint(face("a"), &drawing(), [1; 32]));
+        for other in [
+            fingerprint(face("b"), &drawing(), [1; 32]),
+            fingerprint(face("a"), &jpeg, [1; 32]),
+            fingerprint(face("a"), &stream, [1; 32]),
+            fingerprint(face("a"), &drawing(), [2; 32]),
+        ] {
+            assert_ne!(first, other);
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Finished pictures as callers get them: JSON with base64 or a URL, or the bytes themselves with everything else in headers.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -126,10 +127,7 @@ pub(super) fn usage(job: &Job, facts: &ModelFacts) -> Value {
 }
 
 /// The warnings of the plan, and those that only the finished pictures could give.
-pub(super) fn told<'a>(
-    job: &'a Job,
-    pictures: &'a [std::sync::Arc<Generated>],
-) -> Vec<&'a Warning> {
+pub(super) fn told<'a>(job: &'a Job, pictures: &'a [Arc<Generated>]) -> Vec<&'a Warning> {
     let mut told: Vec<&Warning> = job.order().plan.warnings.iter().collect();
     for warning in pictures.iter().flat_map(|picture| &picture.warnings) {
         if !told.contains(&warning) {
@@ -200,9 +198,20 @@ pub(super) fn number(value: f32) -> Value {
         .map_or(Value::Null, |value| json!(value))
 }
 
+/// A finished picture's file as bytes that share it.
+struct File(Arc<Generated>);
+
+impl AsRef<[u8]> for File {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.image
+    }
+}
+
 /// The picture itself, with everything else in headers.
-pub(super) fn bytes(job: &Job, picture: &Generated, warnings: &[&str]) -> Response<Body> {
-    let mut response = Response::new(Body::from(picture.image.clone()));
+pub(super) fn bytes(job: &Job, picture: &Arc<Generated>, warnings: &[&str]) -> Response<Body> {
+    // However many fetch it slowly, it is in memory once.
+    let file = Bytes::from_owner(File(Arc::clone(picture)));
+    let mut response = Response::new(Body::from(file));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     let format = picture.receipt.request.output_format;

@@ -10,8 +10,8 @@ use super::service::Service;
 use crate::jobs::Phase;
 use crate::telemetry::Metrics;
 
-/// Whether the process is alive. 503 once the worker is gone, or has drawn for long without a sign of progress: then a
-/// restart is the only help.
+/// Whether the process is alive. 503 once the worker is gone, or has drawn, loaded or been down for long without a sign of
+/// progress: then a restart is the only help.
 pub(super) async fn healthz(State(service): State<Service>) -> Response {
     let jobs = service.jobs();
     let health = jobs.health();
@@ -24,8 +24,8 @@ pub(super) async fn healthz(State(service): State<Service>) -> Response {
         Phase::Down => "down",
         Phase::Ended => "ended",
     };
-    let since = health.since_progress();
-    let stalled = (drawing && since > service.settings().stall)
+    let is_idle = health.phase() == Phase::Ready && !drawing;
+    let stalled = (!is_idle && health.since_progress() > service.settings().stall)
         || (health.phase() == Phase::Ended && !health.draining());
     let (status, word) = if stalled {
         (StatusCode::SERVICE_UNAVAILABLE, "stalled")

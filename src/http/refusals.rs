@@ -112,8 +112,10 @@ pub(super) fn ending(progress: &Progress) -> Option<ApiError> {
         }
         (JobState::Failed, Some(Failure::Draining)) => at_once(&SubmitError::Draining),
         (JobState::Failed, Some(Failure::Worker)) => ApiError::internal(),
+        (JobState::Failed, Some(Failure::WorkerDown)) => at_once(&SubmitError::WorkerDown),
         (JobState::Failed, Some(Failure::Inference) | None) => {
-            ApiError::new(ErrorCode::InferenceFailed, "")
+            // The same request would fail the same way.
+            ApiError::new(ErrorCode::InferenceFailed, "").should_retry(false)
         }
     })
 }

@@ -10,6 +10,7 @@ use crate::telemetry::Metrics;
 
 /// What the worker is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Phase {
     /// Reads and compiles the model.
     Loading,
@@ -21,6 +22,16 @@ pub enum Phase {
     Down,
     /// Has ended.
     Ended,
+}
+
+impl Phase {
+    const ALL: [Self; 5] = [
+        Self::Loading,
+        Self::WarmingUp,
+        Self::Ready,
+        Self::Down,
+        Self::Ended,
+    ];
 }
 
 /// The worker's state as everybody may read it.
@@ -38,7 +49,7 @@ impl Health {
     pub(super) fn new(metrics: Metrics) -> Self {
         Self {
             started: Instant::now(),
-            phase: AtomicU8::new(0),
+            phase: AtomicU8::new(Phase::Loading as u8),
             last_progress: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             planner: RwLock::new(None),
@@ -48,13 +59,11 @@ impl Health {
 
     /// What the worker is at.
     pub fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Loading,
-            1 => Phase::WarmingUp,
-            2 => Phase::Ready,
-            3 => Phase::Down,
-            _ => Phase::Ended,
-        }
+        let code = self.phase.load(Ordering::Acquire);
+        Phase::ALL
+            .into_iter()
+            .find(|&phase| phase as u8 == code)
+            .unwrap_or(Phase::Ended)
     }
 
     /// Time since the worker last came forward.
@@ -73,19 +82,13 @@ impl Health {
 
     /// The worker enters a phase.
     pub fn enter(&self, phase: Phase) {
-        let code = match phase {
-            Phase::Loading => 0,
-            Phase::WarmingUp => 1,
-            Phase::Ready => 2,
-            Phase::Down => 3,
-            Phase::Ended => 4,
-        };
-        self.phase.store(code, Ordering::Release);
+        let before = self.phase.swap(phase as u8, Ordering::AcqRel);
         self.metrics
             .set_worker_up(!matches!(phase, Phase::Down | Phase::Ended));
-        self.metrics
-            .set_ready(phase == Phase::Ready && !self.draining());
-        self.progressed();
+        // Another attempt at what has failed is no progress.
+        if before != phase as u8 {
+            self.progressed();
+        }
     }
 
     /// Whether the service shuts down.
@@ -96,7 +99,6 @@ impl Health {
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
         self.metrics.set_draining(true);
-        self.metrics.set_ready(false);
     }
 
     /// The worker has a model.

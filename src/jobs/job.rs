@@ -87,19 +87,26 @@ pub enum Failure {
     Inference,
     /// The worker broke while it drew.
     Worker,
+    /// The worker broke before it came to this job, and cannot say when it will draw again.
+    WorkerDown,
     /// The service shuts down.
     Draining,
 }
 
 /// Why a job shall stop before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Stop {
     /// Its caller has gone or took it back.
-    Cancelled,
+    Cancelled = 1,
     /// Its deadline passed.
     Expired,
     /// The service shuts down.
     Draining,
+}
+
+impl Stop {
+    const ALL: [Self; 3] = [Self::Cancelled, Self::Expired, Self::Draining];
 }
 
 /// How a job ended.
@@ -263,27 +270,19 @@ impl Job {
 
     /// Why it shall stop, if it shall. Looked at every few milliseconds while it is drawn.
     pub fn stop(&self) -> Option<Stop> {
-        match self.stop.load(Ordering::Relaxed) {
-            1 => Some(Stop::Cancelled),
-            2 => Some(Stop::Expired),
-            3 => Some(Stop::Draining),
-            _ => self
-                .deadline
-                .is_some_and(|deadline| Instant::now() >= deadline)
-                .then_some(Stop::Expired),
-        }
+        let asked = self.stop.load(Ordering::Relaxed);
+        let asked = Stop::ALL.into_iter().find(|&why| why as u8 == asked);
+        asked.or_else(|| {
+            let deadline = self.deadline?;
+            (Instant::now() >= deadline).then_some(Stop::Expired)
+        })
     }
 
     /// Asks it to stop. The first reason stays.
     pub(super) fn ask_to_stop(&self, why: Stop) {
-        let code = match why {
-            Stop::Cancelled => 1,
-            Stop::Expired => 2,
-            Stop::Draining => 3,
-        };
         let _ = self
             .stop
-            .compare_exchange(0, code, Ordering::Relaxed, Ordering::Relaxed);
+            .compare_exchange(0, why as u8, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Progress)) {
@@ -293,7 +292,14 @@ impl Job {
     /// Memory that its pictures and previews take.
     pub(super) fn bytes(&self) -> usize {
         let progress = self.progress.borrow();
-        let pictures: usize = progress.pictures.iter().map(|it| it.image.len()).sum();
+        // Each picture's receipt has the prompts with it.
+        let request = &self.order.first;
+        let prompts = request.prompt.as_str().len() + request.negative_prompt.as_str().len();
+        let pictures: usize = progress
+            .pictures
+            .iter()
+            .map(|it| it.image.len() + prompts)
+            .sum();
         let previews: usize = progress.previews.iter().map(|it| it.image.len()).sum();
         pictures + previews
     }

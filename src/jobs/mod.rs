@@ -63,8 +63,15 @@ impl Shared {
 
     /// Changes the registry, and lets those who wait look at the line again.
     fn change<T>(&self, change: impl FnOnce(&mut Registry) -> T) -> T {
-        let changed = change(&mut self.lock());
-        self.moves.send_modify(|moves| *moves += 1);
+        let (changed, moves) = {
+            let mut registry = self.lock();
+            (change(&mut registry), registry.moves)
+        };
+        self.moves.send_if_modified(|told| {
+            let is_news = *told < moves;
+            *told = moves.max(*told);
+            is_news
+        });
         changed
     }
 }
@@ -130,7 +137,7 @@ impl Jobs {
                 self.ready()?;
                 registry.admit(order, now)?
             };
-            registry.attach(job.id());
+            registry.attach_caller(job.id());
             Ok(Submitted {
                 attachment: Attachment::new(Arc::clone(&self.shared), job),
                 replayed,
@@ -219,6 +226,7 @@ impl Jobs {
     /// Looks at the metrics while nothing changes, so that what they say of the jobs adds up.
     pub fn at_rest<T>(&self, look: impl FnOnce(&Metrics) -> T) -> T {
         let _registry = self.shared.lock();
+        self.shared.metrics.set_ready(self.ready().is_ok());
         look(&self.shared.metrics)
     }
 
@@ -235,6 +243,15 @@ impl Jobs {
         self.shared.change(|registry| {
             if let Some(job) = registry.running() {
                 registry.stop(&job, why, Instant::now());
+            }
+        });
+    }
+
+    /// Ends the job that is drawn although the worker has not let go of it yet: the service is about to end.
+    pub fn abandon_running(&self) {
+        self.shared.change(|registry| {
+            if let Some(job) = registry.running() {
+                registry.end(&job, Ending::Stopped(Stop::Draining), Instant::now());
             }
         });
     }
@@ -259,12 +276,22 @@ impl Assignments {
             if self.closed() {
                 return None;
             }
+            // Before the job is seen to run: the pause before it was no stall.
+            self.health().progressed();
             let next = self.shared.change(|registry| registry.next(Instant::now()));
-            if let Some(job) = next {
-                self.health().progressed();
-                return Some(job);
+            if next.is_some() {
+                return next;
             }
         }
+    }
+
+    /// Ends all that wait: the worker cannot say when it will draw again.
+    pub fn refuse_waiting(&self) {
+        self.shared.change(|registry| {
+            for job in registry.waiting() {
+                registry.abandon(&job, Ending::Failed(Failure::WorkerDown), Instant::now());
+            }
+        });
     }
 
     /// Whether the service closes.

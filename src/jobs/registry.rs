@@ -23,6 +23,8 @@ pub(super) struct Registry {
     /// Ended jobs whose pictures are kept, the oldest first.
     kept: VecDeque<JobId>,
     kept_bytes: usize,
+    /// Counts the moves of the line.
+    pub(super) moves: u64,
     pub(super) pace: Pace,
     pub(super) closed: bool,
     metrics: Metrics,
@@ -60,6 +62,12 @@ impl Entry {
         }
     }
 
+    /// Whether it has come to its pictures, or still may.
+    fn is_worth_waiting_for(&self) -> bool {
+        let is_on_its_way = !self.job.state().is_final() && self.job.stop().is_none();
+        self.has_succeeded() || is_on_its_way
+    }
+
     fn has_succeeded(&self) -> bool {
         self.job.state() == JobState::Succeeded
     }
@@ -75,6 +83,7 @@ impl Registry {
             keys: HashMap::new(),
             kept: VecDeque::new(),
             kept_bytes: 0,
+            moves: 0,
             pace: Pace::default(),
             closed: false,
             metrics,
@@ -92,7 +101,9 @@ impl Registry {
             if entry.job.order().claim.fingerprint != claim.fingerprint {
                 return Err(SubmitError::KeyReused);
             }
-            return Ok(Some(Arc::clone(&entry.job)));
+            if entry.is_worth_waiting_for() {
+                return Ok(Some(Arc::clone(&entry.job)));
+            }
         }
         if !claim.retry {
             return Ok(None);
@@ -101,7 +112,7 @@ impl Registry {
             let theirs = &entry.job.order().claim;
             entry.was_orphan
                 && entry.attached == 0
-                && (entry.has_succeeded() || !entry.job.state().is_final())
+                && entry.is_worth_waiting_for()
                 && theirs.owner == claim.owner
                 && theirs.fingerprint == claim.fingerprint
         });
@@ -145,11 +156,20 @@ impl Registry {
         Ok(job)
     }
 
-    /// A caller begins to wait for the job.
+    /// Somebody begins to wait for the job.
     pub(super) fn attach(&mut self, id: JobId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.attached += 1;
+        }
+    }
+
+    /// The caller whose job it is begins to wait for it, or has come back.
+    pub(super) fn attach_caller(&mut self, id: JobId) {
+        self.attach(id);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            // What was left behind is picked up once: the next request of the same words is another one.
             entry.orphan_until = None;
+            entry.was_orphan = false;
         }
     }
 
@@ -169,7 +189,7 @@ impl Registry {
         } else if lingers.is_some() {
             entry.orphan_until = lingers;
             entry.was_orphan = true;
-        } else {
+        } else if entry.orphan_until.is_none() {
             let job = Arc::clone(&entry.job);
             self.stop(&job, Stop::Cancelled, now);
         }
@@ -201,6 +221,8 @@ impl Registry {
     /// Stops a job: one that waits ends here, one that is drawn ends in the worker's hand within milliseconds.
     pub(super) fn stop(&mut self, job: &Arc<Job>, why: Stop, now: Instant) {
         job.ask_to_stop(why);
+        // Who asks again with its key asks for another one.
+        self.release_key(job);
         if job.state() == JobState::Queued {
             self.abandon(job, Ending::Stopped(why), now);
         }
@@ -398,7 +420,8 @@ impl Registry {
             .checked_add(self.bounds.ttl)
     }
 
-    fn show_line(&self) {
+    fn show_line(&mut self) {
+        self.moves += 1;
         self.metrics
             .set_line(usize::from(self.running.is_some()), self.line.len());
     }

@@ -334,8 +334,35 @@ mod tests {
         ];
         let warm = preprocess("warm up the tables", true);
         assert_eq!(warm, "warm up the tables");
+        // One pattern throughout, and many beginnings of it with one long filling behind them.
+        let mut texts: Vec<(String, String)> = Vec::new();
         for pattern in patterns {
-            let text: String = pattern.chars().cycle().take(4096).collect();
+            texts.push((
+                pattern.to_owned(),
+                pattern.chars().cycle().take(4096).collect(),
+            ));
+        }
+        for opening in [
+            "<!--",
+            "<a ",
+            "<a b='",
+            "<![cdata[",
+            "</",
+            "<!",
+            "&#",
+            "a.com@",
+            "<!-- ",
+        ] {
+            for filling in [" ", "-", "--", "a", "'", "<", "&", "."] {
+                let openings: String = opening.chars().cycle().take(1400).collect();
+                let fillings: String = filling.chars().cycle().take(2600).collect();
+                texts.push((
+                    format!("{opening} and {filling}"),
+                    format!("{openings}{fillings}x"),
+                ));
+            }
+        }
+        for (pattern, text) in texts {
             // The best of three: the machine may be busy with other tests.
             let took = (0..3)
                 .map(|_| {

@@ -104,7 +104,8 @@ impl Watch for JobWatch<'_> {
                 self.assignments.health().progressed();
                 self.since = Instant::now();
             }
-            Event::Predicted { .. } | Event::Decoded { .. } => {}
+            Event::Decoded { .. } => self.assignments.health().progressed(),
+            Event::Predicted { .. } => {}
         }
     }
 }

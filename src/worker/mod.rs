@@ -47,6 +47,9 @@ pub enum StartError<E> {
     /// The model is loaded and cannot draw.
     #[error("the first picture failed: {0}")]
     WarmUp(#[source] PipelineError),
+    /// Something panicked meanwhile; the log has what.
+    #[error("a panic while the model was loaded: the log says where")]
+    Panicked,
     /// The service was told to stop before the model was ready.
     #[error("stopped while loading")]
     Stopped,
@@ -120,10 +123,10 @@ where
         };
         while let Some(job) = self.assignments.claim() {
             let span = job.order().span.clone();
-            let _entered = span.enter();
-            let Some(reason) = self.draw(&mut ready, &job) else {
+            let Some(reason) = span.in_scope(|| self.draw(&mut ready, &job)) else {
                 continue;
             };
+            drop(job);
             self.metrics.worker_restarted(reason);
             // The broken one goes first: two models may not fit into memory.
             drop(ready);
@@ -188,6 +191,7 @@ where
                 }
                 Err(StartError::Stopped) => return None,
                 Err(error) => {
+                    self.assignments.refuse_waiting();
                     tracing::error!(%error, retry_seconds = wait.as_secs(), "the model cannot be loaded again");
                 }
             }
@@ -202,13 +206,16 @@ where
         }
     }
 
+    /// Builds and warms up; what panics meanwhile is an attempt that has failed.
     fn make_ready(&mut self, phase: Phase) -> Result<Ready, StartError<E>> {
+        catch_unwind(AssertUnwindSafe(|| self.build_and_warm_up(phase)))
+            .unwrap_or(Err(StartError::Panicked))
+    }
+
+    fn build_and_warm_up(&mut self, phase: Phase) -> Result<Ready, StartError<E>> {
         let health = self.assignments.health();
         health.enter(phase);
-        let mut built = match catch_unwind(AssertUnwindSafe(&mut self.build)) {
-            Ok(built) => built.map_err(StartError::Build)?,
-            Err(_panic) => return Err(StartError::WarmUp(PipelineError::Cancelled)),
-        };
+        let mut built = (self.build)().map_err(StartError::Build)?;
         self.metrics.model_loaded(built.load);
         health.loaded(Arc::clone(&built.planner));
         let mut preview = None;

@@ -453,10 +453,16 @@ impl Parser {
 
     /// `<!--` to `--\s*>`.
     fn comment(&mut self, at: usize) -> End {
-        let to = (at + 4..self.raw.len()).find_map(|dashes| {
+        // Of a run of spaces only its end can be what is looked for: it is walked once.
+        let mut from = at + 4;
+        let to = loop {
+            let dashes = (from..self.raw.len()).find(|&dashes| self.is(dashes, "--"))?;
             let bracket = self.spaces(dashes + 2);
-            (self.is(dashes, "--") && self.is(bracket, ">")).then_some(bracket + 1)
-        })?;
+            if self.is(bracket, ">") {
+                break bracket + 1;
+            }
+            from = dashes + 1;
+        };
         self.soup.other("", Kind::Other);
         Some(to)
     }
