@@ -517,3 +517,23 @@ async fn every_refusal_has_the_one_shape_and_an_id() {
     assert_eq!(numbers.requests("too_large"), 3);
     assert_eq!(numbers.requests("invalid"), 12);
 }
+
+#[tokio::test]
+async fn a_body_that_was_refused_before_it_was_read_ends_its_connection_and_says_so() {
+    let server = Server::start(&Studio::open(), &[("auth.keys", KEYS[0])]).await;
+    let long = json!({"prompt": "a".repeat(200_000)});
+    for _ in 0..20 {
+        // Too large, and without a key: neither body is read.
+        let request = server.posting("/v1/images", &long);
+        let answer = send(request.bearer_auth(KEYS[0])).await;
+        assert_eq!(answer.header("connection"), "close");
+        answer.refused(413, "body_too_large");
+        let answer = server.post("/v1/images", &long).await;
+        assert_eq!(answer.header("connection"), "close");
+        answer.refused(401, "invalid_api_key");
+        // A client that goes on by the same connection would find it closed.
+        let answer = with_key(&server, Method::POST, "/v1/images", KEYS[0]).await;
+        assert!(!answer.is(200).headers.contains_key("connection"));
+    }
+    server.until_all_counted().await;
+}

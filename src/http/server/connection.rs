@@ -5,6 +5,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -64,9 +65,17 @@ impl Host {
     ) -> Response<Answer> {
         let is_served = !is_reserved || self.limits.vital.contains(&request.uri().path());
         let app = if is_served { &self.app } else { &self.refusal };
-        let answered = app.clone().oneshot(request.map(Body::new)).await;
+        let is_read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
+        let request = request.map(|body| {
+            let is_read = Arc::clone(&is_read);
+            Body::new(Asked { body, is_read })
+        });
+        let answered = app.clone().oneshot(request).await;
         let mut response = answered.unwrap_or_else(|never: Infallible| match never {});
-        if is_reserved || traffic.is_closing() {
+        // What was refused before all of it was read ends its connection: the client must know before it sends the next
+        // request on it.
+        let is_read = is_read.load(Ordering::Relaxed);
+        if is_reserved || traffic.is_closing() || !is_read {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
@@ -74,6 +83,36 @@ impl Host {
             body,
             _running: running,
         })
+    }
+}
+
+/// The body of a request, which says whether all of it was read.
+struct Asked {
+    body: Incoming,
+    is_read: Arc<AtomicBool>,
+}
+
+impl HttpBody for Asked {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.is_read.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
