@@ -40,9 +40,9 @@ impl Events {
     /// The next event or comment; none at the end of the stream.
     pub(super) async fn next(&mut self) -> Option<Told> {
         loop {
-            if let Some((block, rest)) = self.unread.split_once("\n\n") {
-                let told = read(block);
-                self.unread = rest.to_owned();
+            if let Some(end) = self.unread.find("\n\n") {
+                let told = read(&self.unread[..end]);
+                self.unread.drain(..end + 2);
                 return Some(told);
             }
             let Some(chunk) = within(self.response.chunk()).await.unwrap() else {
@@ -55,16 +55,13 @@ impl Events {
 
     /// The next event, which must be called so. Comments in between are read over, and so are places in the queue before
     /// the start: whether there is one depends on how soon the worker comes.
-    #[track_caller]
-    pub(super) fn expect(&mut self, name: &str) -> impl Future<Output = Value> {
-        async move {
-            loop {
-                let told = self.next().await.expect("the stream goes on");
-                let is_place = told.name == "queued" && name == "started";
-                if told.name != ":" && !is_place {
-                    assert_eq!(told.name, name, "{}", told.data);
-                    return told.data;
-                }
+    pub(super) async fn expect(&mut self, name: &str) -> Value {
+        loop {
+            let told = self.next().await.expect("the stream goes on");
+            let is_place = told.name == "queued" && name == "started";
+            if told.name != ":" && !is_place {
+                assert_eq!(told.name, name, "{}", told.data);
+                return told.data;
             }
         }
     }

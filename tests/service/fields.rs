@@ -187,10 +187,10 @@ async fn every_field_at_every_kind_of_value_is_taken_or_refused_by_its_name() {
                         match (code, field) {
                             ("invalid_json", _) => assert_eq!(param, None, "{case}"),
                             ("missing_field", "width") => {
-                                assert_eq!(param, Some("height"), "{case}")
+                                assert_eq!(param, Some("height"), "{case}");
                             }
                             ("missing_field", "height") => {
-                                assert_eq!(param, Some("width"), "{case}")
+                                assert_eq!(param, Some("width"), "{case}");
                             }
                             _ => assert_eq!(param, Some(field), "{case}"),
                         }

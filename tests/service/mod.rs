@@ -1,6 +1,9 @@
 //! The service: its own router, jobs and worker, with a studio in the place of the model; and the real one.
 
 mod admission;
+mod again;
+mod binary;
+mod canary;
 mod cancel;
 mod contract;
 mod deadline;

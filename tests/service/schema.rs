@@ -53,6 +53,7 @@ impl<'a> Schemas<'a> {
                 return self.check(schema, value);
             }
             "allOf" => return list.iter().try_for_each(|schema| self.check(schema, value)),
+            "anyOf" => list.iter().any(|schema| self.check(schema, value).is_ok()),
             "oneOf" => {
                 let fitting = list
                     .iter()

@@ -210,10 +210,8 @@ impl Server {
                 last = numbers.told();
             }
         });
-        match reached.await {
-            Ok(numbers) => numbers,
-            Err(_) => panic!("the metrics never came to it:\n{last}"),
-        }
+        let reached = reached.await;
+        reached.unwrap_or_else(|_elapsed| panic!("the metrics never came to it:\n{last}"))
     }
 
     /// Waits until so many jobs run and wait.
@@ -409,9 +407,10 @@ impl Numbers {
                     .iter()
                     .any(|prefix| name.starts_with(prefix))
         });
-        lines
-            .map(|(name, value)| format!("{name} {value}\n"))
-            .collect()
+        let lines: Vec<String> = lines
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        lines.join("\n")
     }
 }
 

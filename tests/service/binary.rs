@@ -1,0 +1,269 @@
+//! `pixart serve` as it is run, with the model that it carries.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use reqwest::{Client, RequestBuilder};
+use serde_json::{Value, json};
+
+use super::server::Numbers;
+use super::{Answer, Events, names, send, within};
+use crate::support::{decode_png, outcome, pixart_at_home};
+
+/// Far longer than loading and warming up take.
+const LOADING: Duration = Duration::from_secs(120);
+
+/// A running `pixart serve`.
+pub(super) struct Serving {
+    child: Child,
+    pub(super) address: SocketAddr,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+    client: Client,
+}
+
+impl Serving {
+    /// Starts it on any free port, and waits until it is ready.
+    pub(super) fn start(flags: &[&str]) -> Self {
+        let mut child = pixart_at_home()
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args(flags)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (log, ready, reader) = read(&mut child);
+        let address = ready.recv_timeout(LOADING).unwrap_or_else(|_| {
+            let _ = child.kill();
+            panic!("it never was ready:\n{}", log.lock().unwrap())
+        });
+        Self {
+            child,
+            address,
+            log,
+            reader: Some(reader),
+            client: Client::builder().no_proxy().build().unwrap(),
+        }
+    }
+
+    pub(super) fn posting(&self, path: &str, body: &Value) -> RequestBuilder {
+        let url = format!("http://{}{path}", self.address);
+        self.client.post(url).json(body)
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        send(self.client.get(format!("http://{}{path}", self.address))).await
+    }
+
+    async fn png(&self, body: &Value) -> Vec<u8> {
+        let request = self
+            .posting("/v1/images", body)
+            .header("accept", "image/png");
+        send(request).await.is(200).body
+    }
+
+    /// Waits until the metrics are as the test wants them.
+    pub(super) async fn until(&self, what: impl Fn(&Numbers) -> bool) {
+        within(async {
+            while !what(&Numbers::parse(self.get("/metrics").await.is(200).text())) {}
+        })
+        .await;
+    }
+
+    pub(super) fn signal(&self, name: &str) {
+        let told = Command::new("kill")
+            .args([name, &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(told.success());
+    }
+
+    /// Waits for its end. Returns how it ended and all that it has logged.
+    pub(super) fn ended(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
+        let log = self.log.lock().unwrap().clone();
+        (status, log)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It has ended already where the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Collects the log, and tells the address that it is ready at.
+fn read(child: &mut Child) -> (Arc<Mutex<String>>, Receiver<SocketAddr>, JoinHandle<()>) {
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let log = Arc::new(Mutex::new(String::new()));
+    let (tell, ready) = sync_channel(1);
+    let collected = Arc::clone(&log);
+    let reader = std::thread::spawn(move || {
+        for line in lines.map(Result::unwrap) {
+            if let Ok(entry) = serde_json::from_str::<Value>(&line)
+                && entry["message"] == "ready"
+            {
+                let address = entry["address"].as_str().unwrap().parse().unwrap();
+                tell.send(address).unwrap();
+            }
+            let mut log = collected.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+    (log, ready, reader)
+}
+
+const CACTUS: &str = "A small cactus with a happy face in the Sahara desert.";
+
+#[tokio::test]
+async fn a_served_picture_is_the_one_that_generate_draws_whatever_was_drawn_before() {
+    let serving = Serving::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.png");
+    outcome(
+        pixart_at_home()
+            .current_dir(folder.path())
+            .args([
+                "generate", CACTUS, "--seed", "43", "--steps", "5", "--output",
+            ])
+            .arg(&path),
+    )
+    .done();
+    let written = std::fs::read(&path).unwrap();
+    let a = json!({"prompt": CACTUS, "seed": 43, "steps": 5});
+    let b = json!({"prompt": "a big red rocket", "seed": 1, "size": "64x96", "scheduler": "dpmsolver++", "steps": 3});
+    let first = serving.png(&a).await;
+    let other = serving.png(&b).await;
+    let again = serving.png(&a).await;
+    assert!(first == written, "the bytes of 'pixart generate'");
+    assert!(first == again, "the same request draws the same bytes");
+    assert!(first != other);
+    let both = serving.posting(
+        "/v1/images",
+        &json!({"prompt": CACTUS, "seed": 42, "steps": 5, "n": 2}),
+    );
+    let both = send(both).await.is(200).json();
+    let base64 = base64::engine::general_purpose::STANDARD;
+    let second = both["data"][1]["b64_json"].as_str().unwrap();
+    assert!(
+        base64.decode(second).unwrap() == first,
+        "picture 1 of seed 42 is seed 43"
+    );
+
+    // Previews of the real model, drawn through the map that the warm-up has fitted.
+    let body = json!({"prompt": CACTUS, "seed": 43, "stream": true, "partial_images": 2});
+    for (path, partial, last) in [
+        ("/v1/images", "partial_image", "completed"),
+        (
+            "/v1/images/generations",
+            "image_generation.partial_image",
+            "image_generation.completed",
+        ),
+    ] {
+        let told = Events::of(serving.posting(path, &body)).await.rest().await;
+        assert_eq!(names(&told).last(), Some(&last));
+        let partials: Vec<&Value> = told
+            .iter()
+            .filter(|told| told.name == partial)
+            .map(|told| &told.data)
+            .collect();
+        assert_eq!(partials.len(), 2, "{path}");
+        for (index, data) in partials.into_iter().enumerate() {
+            assert_eq!(data["partial_image_index"], index);
+            let file = base64.decode(data["b64_json"].as_str().unwrap()).unwrap();
+            let picture = decode_png(&file);
+            assert_eq!((picture.width, picture.height), (128, 128));
+        }
+    }
+
+    for flags in [&["--ready"][..], &[]] {
+        let mut healthcheck = pixart_at_home();
+        healthcheck
+            .args(["healthcheck", "--address", &serving.address.to_string()])
+            .args(flags);
+        let told = outcome(&mut healthcheck).done();
+        assert!(told.stdout.starts_with("{\"status\":\""), "{}", told.stdout);
+    }
+    // A second one on the same port says what to do.
+    let mut second = pixart_at_home();
+    second.args(["serve", "--listen", &serving.address.to_string()]);
+    let told = outcome(&mut second);
+    assert_eq!(told.code, Some(1), "{}", told.stderr);
+    let words = format!(
+        "cannot listen on {}: choose another address with server.listen",
+        serving.address
+    );
+    assert!(told.stderr.contains(&words), "{}", told.stderr);
+
+    let address = serving.address;
+    serving.signal("-TERM");
+    let (status, log) = serving.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    for flags in [&["--ready"][..], &[]] {
+        let mut healthcheck = pixart_at_home();
+        healthcheck
+            .args(["healthcheck", "--address", &address.to_string()])
+            .args(flags);
+        let told = outcome(&mut healthcheck).refused(1, &["does not answer"]);
+        assert!(!told.stderr.is_empty());
+    }
+}
+
+/// Takes some seconds on any machine.
+fn long() -> Value {
+    json!({"prompt": CACTUS, "n": 10, "steps": 50, "size": "256x256"})
+}
+
+#[tokio::test]
+async fn a_signal_answers_those_who_wait_stops_what_outlasts_the_grace_and_ends_with_0() {
+    let serving = Serving::start(&["--grace-seconds", "1"]);
+    let running = tokio::spawn(send(serving.posting("/v1/images", &long())));
+    serving.until(|numbers| numbers.line() == (1, 0)).await;
+    let waiting = tokio::spawn(send(serving.posting("/v1/images", &long())));
+    serving.until(|numbers| numbers.line() == (1, 1)).await;
+    let began = Instant::now();
+    serving.signal("-TERM");
+    waiting.await.unwrap().refused(503, "draining");
+    running.await.unwrap().refused(503, "draining");
+    let (status, log) = serving.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_millis(900),
+        "the grace was given: {took:?}"
+    );
+    // The promise is one second beyond the grace; the machine may be busy.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_signal_lets_the_running_picture_finish_and_a_second_one_does_not() {
+    let serving = Serving::start(&[]);
+    let running = tokio::spawn(send(serving.posting(
+        "/v1/images",
+        &json!({"prompt": CACTUS, "steps": 50, "n": 2}),
+    )));
+    serving.until(|numbers| numbers.line() == (1, 0)).await;
+    serving.signal("-TERM");
+    running.await.unwrap().is(200);
+    assert_eq!(serving.ended().0.code(), Some(0));
+
+    let serving = Serving::start(&[]);
+    let running = tokio::spawn(serving.posting("/v1/images", &long()).send());
+    serving.until(|numbers| numbers.line() == (1, 0)).await;
+    serving.signal("-INT");
+    within(async { while serving.get("/readyz").await.status == 200 {} }).await;
+    serving.signal("-INT");
+    assert!(within(running).await.unwrap().is_err());
+    assert_eq!(serving.ended().0.code(), Some(130));
+}
