@@ -12,6 +12,7 @@ mod faces;
 mod faults;
 mod fields;
 mod jobs;
+mod line;
 mod schema;
 mod server;
 mod streams;
