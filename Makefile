@@ -22,6 +22,10 @@ QUICK_BUILD := CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
     CARGO_PROFILE_RELEASE_CODEGEN_UNITS=256 CARGO_TARGET_DIR=.tools/target
 
 PARITY_VENV := .venv-parity
+CLIENTS := tests/clients
+CLIENTS_VENV := .venv-clients
+# The binary that the clients meet; without this, the optimised one is built.
+CLIENTS_PIXART ?=
 # Which fuzz target runs, and for how long.
 FUZZ_TARGET ?= prompt
 FUZZ_SECONDS ?= 60
@@ -87,6 +91,27 @@ $(PARITY_VENV)/.made: tests/golden/requirements.txt
 	$(PARITY_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
 	@touch $@
 
+.PHONY: sdk
+sdk: $(CLIENTS_VENV)/.made $(if $(shell command -v npm),$(CLIENTS)/node_modules/.made) clients-pixart ## draw through the unmodified OpenAI SDKs of Python and npm (fetches them, 145 MB)
+	@$(CLIENTS_VENV)/bin/python $(CLIENTS)/sdk.py --pixart '$(or $(CLIENTS_PIXART),$(PIXART))'
+
+.PHONY: contract
+contract: $(CLIENTS_VENV)/.made clients-pixart ## hold the service to openapi.yaml with thousands of generated requests (QUICK=1: hundreds)
+	@QUICK='$(QUICK)' $(CLIENTS_VENV)/bin/python $(CLIENTS)/contract.py --pixart '$(or $(CLIENTS_PIXART),$(PIXART))'
+
+.PHONY: clients-pixart
+clients-pixart: runtime $(if $(CLIENTS_PIXART),,build)
+
+$(CLIENTS_VENV)/.made: $(CLIENTS)/requirements.txt
+	rm -rf $(CLIENTS_VENV)
+	$(PYTHON) -m venv $(CLIENTS_VENV)
+	$(CLIENTS_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	@touch $@
+
+$(CLIENTS)/node_modules/.made: $(CLIENTS)/package-lock.json
+	npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel=error
+	@touch $@
+
 .PHONY: fuzz
 fuzz: ## fuzz one parser (FUZZ_TARGET=prompt FUZZ_SECONDS=60); needs cargo-fuzz and a C++ compiler
 	@command -v cargo-fuzz >/dev/null || { \
@@ -96,4 +121,4 @@ fuzz: ## fuzz one parser (FUZZ_TARGET=prompt FUZZ_SECONDS=60); needs cargo-fuzz 
 .PHONY: clean
 clean: ## remove all that was built and fetched (the cache of the embedded model's IR stays)
 	cargo clean
-	rm -rf .openvino .tools $(PARITY_VENV) out fuzz/target
+	rm -rf .openvino .tools $(PARITY_VENV) $(CLIENTS_VENV) $(CLIENTS)/node_modules out fuzz/target
