@@ -80,6 +80,11 @@ $(CARGO_DENY):
 	$(QUICK_BUILD) cargo install --locked --quiet --root .tools cargo-deny@$(CARGO_DENY_VERSION)
 	@rm -rf .tools/target
 
+# The client needs no optimisation: what 'make test' has built serves here too.
+.PHONY: load
+load: runtime build ## load the service open-loop and print what holds (SCENARIO='burst overload …'; all of them take six minutes)
+	cargo bench --locked --profile dev --bench load -- --pixart '$(abspath $(PIXART))' $(SCENARIO)
+
 .PHONY: parity
 parity: runtime build $(PARITY_VENV)/.made ## compare with diffusers afresh: torch and diffusers in a throw-away environment (3 GB)
 	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
