@@ -14,6 +14,9 @@ mod arrivals;
 mod burst;
 mod cancel;
 mod client;
+mod hostile;
+mod memory;
+mod overhead;
 mod overload;
 mod report;
 mod samples;
@@ -29,7 +32,9 @@ use report::Report;
 use service::Binary;
 
 /// All scenarios, in the order in which they run.
-const SCENARIOS: [&str; 5] = ["burst", "overload", "aborts", "cancel", "sigterm"];
+const SCENARIOS: [&str; 8] = [
+    "burst", "overload", "aborts", "cancel", "sigterm", "overhead", "memory", "hostile",
+];
 /// Threads of the client.
 const CLIENT_THREADS: usize = 2;
 
@@ -53,6 +58,9 @@ fn main() -> ExitCode {
                 "overload" => overload::run(&binary, &mut report).await,
                 "aborts" => aborts::run(&binary, &mut report).await,
                 "cancel" => cancel::run(&binary, &mut report).await,
+                "overhead" => overhead::run(&binary, &mut report).await,
+                "memory" => memory::run(&binary, &mut report).await,
+                "hostile" => hostile::run(&binary, &mut report).await,
                 "sigterm" => sigterm::run(&binary, &mut report).await,
                 _ => unreachable!("the list and the match have the same names"),
             }

@@ -115,11 +115,11 @@ impl Service {
 
     /// Bytes of memory that are resident now.
     pub fn resident_bytes(&self) -> f64 {
-        self.status("VmRSS:") * 1024.0
+        self.status("VmRSS:") as f64 * 1024.0
     }
 
     /// Threads now.
-    pub fn threads(&self) -> f64 {
+    pub fn threads(&self) -> usize {
         self.status("Threads:")
     }
 
@@ -130,7 +130,7 @@ impl Service {
             .count()
     }
 
-    fn status(&self, key: &str) -> f64 {
+    fn status(&self, key: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let value = status.lines().find_map(|line| line.strip_prefix(key));
         let number = value.and_then(|value| value.split_whitespace().next());
