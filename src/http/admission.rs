@@ -118,6 +118,18 @@ pub(super) fn admit(
         .jobs()
         .submit(order)
         .map_err(|error| refusals::by_jobs(&error, service.jobs(), (work, images), deadline))?;
+    let request = &submitted.attachment.order().first;
+    // Of the prompt no more than its length.
+    tracing::debug!(
+        job = %submitted.attachment.id(),
+        face = face.name,
+        replayed = submitted.replayed,
+        images,
+        steps = request.steps.count(),
+        size = %request.size,
+        prompt_chars = request.prompt.as_str().chars().count(),
+        "admitted"
+    );
     // A stream answers at once: whoever leaves it was not driven away by a time-out, and SDKs do not repeat it.
     let lingering = lingering(asked).filter(|_| !drawing.stream);
     let attachment = submitted.attachment.lingering(lingering);

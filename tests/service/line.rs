@@ -18,7 +18,8 @@ use super::studio::planner;
 const BOUNDS: Bounds = Bounds {
     capacity: 2,
     ttl: Duration::from_secs(60),
-    max_memory_bytes: 1000,
+    // 1,000 bytes of pictures, and room for their prompts.
+    max_memory_bytes: 1090,
     max_kept: 100,
 };
 
