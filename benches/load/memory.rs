@@ -48,7 +48,7 @@ pub async fn run(binary: &Binary, report: &mut Report) {
         service.samples_at_rest().await;
         points.push((((batch + 1) * BATCH) as f64 / 1e3, service.resident_bytes()));
         if batch == BATCHES / 2 {
-            middle = (service.threads(), service.descriptors());
+            middle = (service.threads(), service.descriptors().await);
         }
     }
     report.hold(
@@ -71,7 +71,7 @@ pub async fn run(binary: &Binary, report: &mut Report) {
         ),
         found < SLOPE_BYTES,
     );
-    let end = (service.threads(), service.descriptors());
+    let end = (service.threads(), service.descriptors().await);
     report.hold(
         "threads and file descriptors at rest",
         "the same in the middle and at the end",
