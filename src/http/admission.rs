@@ -88,6 +88,14 @@ pub(super) fn admit(
     drawing: &DrawingRequest,
 ) -> Result<(Attachment, Arc<Planner>), ApiError> {
     let idempotency_key = idempotency_key(asked.headers)?;
+    let retry = retries(asked.headers);
+    if idempotency_key.is_none() && !retry {
+        // A crowd is turned away before anything is spent on it. Who may have a job here already is looked up first.
+        service
+            .jobs()
+            .has_room()
+            .map_err(|error| refusals::at_once(&error))?;
+    }
     let planned = plan(service, drawing)?;
     let deadline = drawing.deadline.or(service.settings().default_deadline);
     let order = Order {
@@ -109,7 +117,7 @@ pub(super) fn admit(
             owner: asked.caller.owner(),
             fingerprint: fingerprint(face, drawing, asked.digest),
             idempotency_key,
-            retry: retries(asked.headers),
+            retry,
         },
         span: Span::current(),
     };

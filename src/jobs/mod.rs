@@ -166,6 +166,15 @@ impl Jobs {
         }
     }
 
+    /// Whether a place is free now.
+    ///
+    /// # Errors
+    /// When none is, or nothing is taken.
+    pub fn has_room(&self) -> Result<(), SubmitError> {
+        self.ready()?;
+        self.shared.lock().has_room(Instant::now())
+    }
+
     /// A job that lives or is kept, if `owner` is whose it is.
     pub fn find(&self, id: JobId, owner: Owner) -> Option<Arc<Job>> {
         self.shared

@@ -119,17 +119,23 @@ impl Registry {
         Ok(left_behind.map(|entry| Arc::clone(&entry.job)))
     }
 
+    /// Whether one more may come.
+    pub(super) fn has_room(&self, now: Instant) -> Result<(), SubmitError> {
+        let present = self.line.len() + usize::from(self.running.is_some());
+        if present <= self.bounds.capacity {
+            return Ok(());
+        }
+        Err(SubmitError::QueueFull {
+            waiting: self.line.len(),
+            capacity: self.bounds.capacity,
+            retry_after: self.wait(now),
+        })
+    }
+
     /// Gives the request a place at the end of the line.
     pub(super) fn admit(&mut self, order: Order, now: Instant) -> Result<Arc<Job>, SubmitError> {
-        let present = self.line.len() + usize::from(self.running.is_some());
+        self.has_room(now)?;
         let wait = self.wait(now);
-        if present > self.bounds.capacity {
-            return Err(SubmitError::QueueFull {
-                waiting: self.line.len(),
-                capacity: self.bounds.capacity,
-                retry_after: wait,
-            });
-        }
         if let (Some(deadline), Some(drawing)) = (order.deadline, self.drawing(&order))
             && wait + drawing > deadline
         {
