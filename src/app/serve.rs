@@ -68,6 +68,7 @@ impl App {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(SERVING_THREADS)
             .thread_name("pixart-http")
+            .max_blocking_threads(CLEANING_THREADS)
             .enable_all()
             .build()
             .context("the system gives no threads")?;
@@ -77,6 +78,8 @@ impl App {
     }
 }
 
+/// Threads that clean captions, each for milliseconds.
+const CLEANING_THREADS: usize = 2;
 /// Threads that answer requests. They never compute for long: two keep health alive while one of them hashes or encodes.
 const SERVING_THREADS: usize = 2;
 

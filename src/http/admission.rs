@@ -61,7 +61,18 @@ pub(super) struct Planned {
 }
 
 /// Holds a request against the model and the limits, without admitting it.
-pub(super) fn plan(service: &Service, drawing: &DrawingRequest) -> Result<Planned, ApiError> {
+pub(super) async fn plan(service: &Service, drawing: &DrawingRequest) -> Result<Planned, ApiError> {
+    if !drawing.clean_caption {
+        return plan_here(service, drawing);
+    }
+    // Cleaning takes microseconds; of a prompt that is made to, tens of milliseconds, in which this thread answers nobody.
+    let (service, drawing) = (service.clone(), drawing.clone());
+    tokio::task::spawn_blocking(move || plan_here(&service, &drawing))
+        .await
+        .unwrap_or_else(|_panic| Err(ApiError::internal()))
+}
+
+fn plan_here(service: &Service, drawing: &DrawingRequest) -> Result<Planned, ApiError> {
     let Some(planner) = service.jobs().health().planner() else {
         return Err(service.not_ready());
     };
@@ -81,9 +92,9 @@ pub(super) fn plan(service: &Service, drawing: &DrawingRequest) -> Result<Planne
 }
 
 /// Admits a request, or finds the job that it has asked for before.
-pub(super) fn admit(
+pub(super) async fn admit(
     service: &Service,
-    asked: &Asked<'_>,
+    asked: Asked<'_>,
     face: Face,
     drawing: &DrawingRequest,
 ) -> Result<(Attachment, Arc<Planner>), ApiError> {
@@ -96,7 +107,7 @@ pub(super) fn admit(
             .has_room()
             .map_err(|error| refusals::at_once(&error))?;
     }
-    let planned = plan(service, drawing)?;
+    let planned = plan(service, drawing).await?;
     let deadline = drawing.deadline.or(service.settings().default_deadline);
     let order = Order {
         first: planned.request,
@@ -139,7 +150,7 @@ pub(super) fn admit(
         "admitted"
     );
     // A stream answers at once: whoever leaves it was not driven away by a time-out, and SDKs do not repeat it.
-    let lingering = lingering(asked).filter(|_| !drawing.stream);
+    let lingering = lingering(&asked).filter(|_| !drawing.stream);
     let attachment = submitted.attachment.lingering(lingering);
     Ok((attachment, planned.planner))
 }

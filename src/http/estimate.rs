@@ -28,7 +28,7 @@ pub(super) async fn estimate(
     // Not a drawing request: the metrics do not count it.
     let mut received = Received::uncounted(request);
     let drawing = received.drawing(&service, FACE).await?;
-    let planned = admission::plan(&service, &drawing)?;
+    let planned = admission::plan(&service, &drawing).await?;
     let (wait, picture) = service.jobs().estimate(planned.work, drawing.images);
     let request = &planned.request;
     let limit = planned.planner.max_tokens();

@@ -56,7 +56,7 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let mut drawing = received.drawing(service, face).await?;
     let answer = negotiated(received.headers(), face, &mut drawing)?;
-    let (attachment, planner) = admission::admit(service, &received.asked(), face, &drawing)?;
+    let (attachment, planner) = admission::admit(service, received.asked(), face, &drawing).await?;
     received.parsed(service);
     let pictures = Pictures::of(
         drawing.response_format,

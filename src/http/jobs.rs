@@ -51,7 +51,7 @@ async fn admitted(service: &Service, received: &mut Received) -> Result<Response
         )
         .about("stream"));
     }
-    let (attachment, _) = admission::admit(service, &received.asked(), FACE, &drawing)?;
+    let (attachment, _) = admission::admit(service, received.asked(), FACE, &drawing).await?;
     received.parsed(service);
     received.answered(RequestOutcome::Ok);
     let base = service.base_url(received.headers());

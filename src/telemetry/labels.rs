@@ -30,7 +30,7 @@ label! {
         Ok = "ok",
         /// It made no sense, or had no key.
         Invalid = "invalid",
-        /// Its body was too large.
+        /// Its body, or all that it asked for, was too large.
         TooLarge = "too_large",
         /// All places were taken, or its deadline could not be met.
         QueueFull = "queue_full",

@@ -230,7 +230,7 @@ impl Series {
             request_duration: shelf.histograms(
                 (
                     "request_duration_seconds",
-                    "Seconds from a request's head to the end of its answer. Refusals have other buckets than pictures: select an \
+                    "Seconds from a request's head to its answer. Refusals have other buckets than pictures: select an \
                      outcome.",
                 ),
                 (

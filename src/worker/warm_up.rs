@@ -1,5 +1,7 @@
 //! The first pictures, which nobody sees: they show that the model draws, measure how long it takes, and fit the previews.
 
+use std::sync::Arc;
+
 use super::Built;
 use crate::domain::{ImageSize, Prompt, RequestDraft, Seed, Steps};
 use crate::jobs::{Assignments, Work};
@@ -16,7 +18,9 @@ const PROMPTS: [&str; 6] = [
 ];
 /// Pictures for the fit are drawn at a quarter of the model's size, and not below this: a few seconds altogether.
 const SMALLEST_PX: u32 = 128;
-/// And in no more steps than this: colours settle early.
+/// The picture of the model's own size needs not be good.
+const STEPS_TO_MEASURE: u32 = 2;
+/// Small pictures are drawn in no more steps than this: colours settle early.
 const MOST_STEPS: u32 = 8;
 
 /// Draws, and fits the map from latents to colours; none where the model's latents have none.
@@ -24,30 +28,39 @@ pub(super) fn warm_up(
     built: &mut Built,
     assignments: &Assignments,
 ) -> Result<Option<LatentToRgb>, PipelineError> {
-    let mut watch = WarmUpWatch {
+    let planner = Arc::clone(&built.planner);
+    let generate = built.generate.as_mut();
+    let mut fitting = WarmUpWatch {
         assignments,
-        fit: PreviewFit::default(),
+        fit: Some(PreviewFit::default()),
     };
-    let planner = std::sync::Arc::clone(&built.planner);
-    // A traced transformer draws one size only.
-    if planner.facts().frozen_grid.is_none() {
-        for (prompt, seed) in PROMPTS.into_iter().zip(1..) {
-            let draft = RequestDraft {
-                size: Some(small_size(&planner)?),
-                resolution_binning: Some(false),
-                steps: Some(few_steps(&planner)?),
-                ..RequestDraft::new(Prompt::new(prompt)?, Seed::new(seed))
-            };
-            draw(built.generate.as_mut(), &planner, draft, &mut watch)?;
-        }
+    // A traced transformer draws one size only; two pictures of it are enough for a fit.
+    let small = match planner.frozen_size() {
+        None => (Some(small_size(&planner)?), PROMPTS.len()),
+        Some(_) => (None, 2),
+    };
+    for (prompt, seed) in PROMPTS.into_iter().take(small.1).zip(1..) {
+        let draft = RequestDraft {
+            size: small.0,
+            resolution_binning: small.0.map(|_| false),
+            steps: Some(few_steps(&planner)?),
+            ..RequestDraft::new(Prompt::new(prompt)?, Seed::new(seed))
+        };
+        draw(generate, &planner, draft, &mut fitting)?;
     }
-    draw(
-        built.generate.as_mut(),
-        &planner,
-        RequestDraft::new(Prompt::new(PROMPTS[0])?, Seed::new(0)),
-        &mut watch,
-    )?;
-    Ok(watch.fit.finish())
+    if small.0.is_some() {
+        // The model's own size: so large is the memory that pictures will take, and so long is a step.
+        let draft = RequestDraft {
+            steps: Some(Steps::new(STEPS_TO_MEASURE)?),
+            ..RequestDraft::new(Prompt::new(PROMPTS[0])?, Seed::new(0))
+        };
+        let mut watch = WarmUpWatch {
+            assignments,
+            fit: None,
+        };
+        draw(generate, &planner, draft, &mut watch)?;
+    }
+    Ok(fitting.fit.and_then(|fit| fit.finish()))
 }
 
 fn draw(
@@ -86,7 +99,8 @@ fn few_steps(planner: &Planner) -> Result<Steps, PipelineError> {
 /// Fits, shows that the worker is alive, and stops when the service closes.
 struct WarmUpWatch<'a> {
     assignments: &'a Assignments,
-    fit: PreviewFit,
+    /// What is fitted, where the picture is good enough.
+    fit: Option<PreviewFit>,
 }
 
 impl Watch for WarmUpWatch<'_> {
@@ -96,6 +110,8 @@ impl Watch for WarmUpWatch<'_> {
 
     fn observe(&mut self, event: Event<'_>) {
         self.assignments.health().progressed();
-        self.fit.observe(event);
+        if let Some(fit) = &mut self.fit {
+            fit.observe(event);
+        }
     }
 }

@@ -19,8 +19,8 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::places::Traffic;
 
-/// How long the end is held back: as long as health may take to answer.
-const HOLD_END: Duration = Duration::from_millis(250);
+/// How long the end is held back: health and refusals are answered meanwhile, and of a picture hardly a step is lost.
+const HOLD_END: Duration = Duration::from_millis(5);
 /// How long a peer is waited for that should close, and how much is read from it meanwhile.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 16 << 20;

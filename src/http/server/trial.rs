@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::{ServerLimits, serve};
 use crate::http::body::{BodyLimits, read_object};
@@ -88,7 +88,10 @@ impl Gate {
             .route(
                 "/moment",
                 get(async || {
-                    sleep(Duration::from_millis(50)).await;
+                    // Time enough for the end of the client's side to be seen.
+                    for _ in 0..10 {
+                        tokio::task::yield_now().await;
+                    }
                     "after a moment"
                 }),
             )
