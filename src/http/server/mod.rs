@@ -65,15 +65,18 @@ pub async fn serve(
     };
     {
         let mut shutdown = pin!(shutdown);
-        loop {
-            let next = async {
+        'serving: loop {
+            let mut next = pin!(async {
                 let place = places.next().await;
                 (place, accept(&listener).await)
-            };
-            let (place, stream) = tokio::select! {
-                biased;
-                () = &mut shutdown => break,
-                next = next => next,
+            });
+            let (place, stream) = loop {
+                tokio::select! {
+                    biased;
+                    () = &mut shutdown => break 'serving,
+                    () = connections.forget_one() => {}
+                    next = &mut next => break next,
+                }
             };
             connections.begin(stream, places.improve(place).await);
         }
@@ -101,7 +104,14 @@ impl Connections {
         let (host, closing) = (Arc::clone(&self.host), self.closing.subscribe());
         self.tasks
             .spawn(connection::serve(host, stream, place, closing));
-        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Waits for the end of any of them. A task keeps its memory, some 25 KiB, until somebody has seen its end: a crowd that
+    /// has gone would keep it until the next connection comes.
+    async fn forget_one(&mut self) {
+        if self.tasks.join_next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Waits for all to end, and drops those that have not after `time`.
