@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use super::App;
 use crate::config::Settings;
 use crate::convert::Progress;
-use crate::engine::Runtime;
+use crate::engine::{Runtime, give_back_memory};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{Service, VITAL, metrics_router, router};
 use crate::jobs::{Bounds, Jobs, Stop};
@@ -31,6 +31,9 @@ use crate::worker::{self, Built, StartError};
 
 /// How often deadlines, lost callers and old results are looked at.
 const SWEEP: Duration = Duration::from_millis(100);
+/// Without a picture for so long, the service has time for its memory; and again after each such pause.
+const IDLE: Duration = Duration::from_secs(1);
+const BETWEEN: Duration = Duration::from_secs(30);
 /// What shutting down may take beyond the grace period, altogether below a second: the running step is stopped, the last
 /// answers are sent, the worker puts its models away.
 const STOPPING: Duration = Duration::from_millis(300);
@@ -78,7 +81,7 @@ impl App {
     }
 }
 
-/// Threads that clean captions, each for milliseconds.
+/// Threads that clean captions and give memory back, each for milliseconds.
 const CLEANING_THREADS: usize = 2;
 /// Threads that answer requests. They never compute for long: two keep health alive while one of them hashes or encodes.
 const SERVING_THREADS: usize = 2;
@@ -298,12 +301,49 @@ fn limits(settings: &Settings) -> ServerLimits {
     }
 }
 
+/// Looks after the jobs, and after the memory when there is nothing else to do.
 async fn sweep(jobs: Jobs) {
     let mut tick = tokio::time::interval(SWEEP);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut moves = jobs.moves();
+    let mut rest = Rest::new(Instant::now());
     loop {
         tick.tick().await;
-        jobs.sweep(Instant::now());
+        let now = Instant::now();
+        jobs.sweep(now);
+        let has_moved = moves.has_changed().unwrap_or(false);
+        moves.mark_unchanged();
+        if rest.is_due(now, has_moved || jobs.running().is_some()) {
+            let _ = tokio::task::spawn_blocking(give_back_memory).await;
+        }
+    }
+}
+
+/// When freed memory is given back: soon after the last picture, and now and then while there is none.
+struct Rest {
+    last_work: Instant,
+    last_time: Instant,
+}
+
+impl Rest {
+    fn new(now: Instant) -> Self {
+        Self {
+            last_work: now,
+            last_time: now,
+        }
+    }
+
+    fn is_due(&mut self, now: Instant, works: bool) -> bool {
+        if works {
+            self.last_work = now;
+        }
+        let is_new = self.last_time <= self.last_work;
+        let is_due = now.duration_since(self.last_work) >= IDLE
+            && (is_new || now.duration_since(self.last_time) >= BETWEEN);
+        if is_due {
+            self.last_time = now;
+        }
+        is_due
     }
 }
 
@@ -340,5 +380,27 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_given_back_a_second_after_the_last_picture_and_then_now_and_then() {
+        let start = Instant::now();
+        let mut rest = Rest::new(start);
+        let mut at = |seconds: f64, works: bool| {
+            rest.is_due(start + Duration::from_secs_f64(seconds), works)
+        };
+        assert!(!at(0.5, true));
+        assert!(!at(1.4, false));
+        assert!(at(1.5, false));
+        assert!(!at(1.6, false));
+        assert!(!at(31.4, false));
+        assert!(at(31.5, false));
+        assert!(!at(32.0, true));
+        assert!(at(33.0, false));
     }
 }

@@ -6,10 +6,12 @@
 mod compiled;
 mod error;
 mod graph;
+mod memory;
 mod rest;
 mod runtime;
 
 pub use compiled::{CompileOptions, CompiledGraph};
 pub use error::EngineError;
 pub use graph::{Elements, Graph, Port, Tensor};
+pub use memory::give_back_memory;
 pub use runtime::{DeviceInfo, Runtime};
