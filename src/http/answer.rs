@@ -47,7 +47,7 @@ impl Pictures {
         picture: &Generated,
     ) -> (&'static str, Value) {
         match self {
-            Self::Base64 => ("b64_json", BASE64.encode(&picture.image).into()),
+            Self::Base64 => ("b64_json", base64(&picture.image).into()),
             Self::Url(base) => ("url", image_url(base, job, index).into()),
         }
     }

@@ -30,7 +30,7 @@ use axum::handler::Handler;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodFilter, MethodRouter, get, on};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
 pub use service::Service;
@@ -143,12 +143,10 @@ pub fn router(service: Service, cors_origins: &[String], with_metrics: bool) -> 
 
 /// `/metrics` and the health pages, for a listener that the world does not see.
 pub fn metrics_router(service: Service) -> Router {
-    let router = Router::new()
-        .route("/metrics", get(health::metrics))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .with_state(service);
-    context::surround(router)
+    let mut vital = open_routes();
+    vital.extend(metrics_routes());
+    vital.retain(|route| VITAL.contains(&route.path));
+    context::surround(routed(vital).with_state(service))
 }
 
 /// Closed unless origins are named.
