@@ -124,6 +124,7 @@ pub(super) async fn admit(
             (Keeping::Nothing, ResponseFormat::Url) => Keeping::Pictures,
             (keeping, _) => keeping,
         },
+        abandon_after: drawing.abandon_after,
         claim: Claim {
             owner: asked.caller.owner(),
             fingerprint: fingerprint(face, drawing, asked.digest),

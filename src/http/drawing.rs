@@ -11,6 +11,8 @@ use crate::domain::{Guidance, ImageSize, OutputFormat, Prompt, SchedulerKind, St
 
 /// The longest deadline in seconds: a day.
 const MAX_DEADLINE_SECONDS: f64 = 86_400.0;
+/// The longest time in seconds that a job waits for its followers: an hour.
+const MAX_ABANDON_SECONDS: f64 = 3600.0;
 /// The most previews that one picture sends.
 pub const MAX_PARTIAL_IMAGES: u64 = 3;
 /// Fields of OpenAI's images that say nothing to this model.
@@ -83,6 +85,8 @@ pub struct DrawingRequest {
     pub response_format: ResponseFormat,
     /// Time after which the picture is of no use any more.
     pub deadline: Option<Duration>,
+    /// How long a job goes on while nobody follows it.
+    pub abandon_after: Option<Duration>,
     /// Whether the answer is a stream of events.
     pub stream: bool,
     /// Previews of each picture, in a stream.
@@ -143,6 +147,9 @@ impl DrawingRequest {
                 .unwrap_or(ResponseFormat::B64Json),
             deadline: fields
                 .positive_number("deadline_seconds", MAX_DEADLINE_SECONDS)?
+                .map(Duration::from_secs_f64),
+            abandon_after: fields
+                .positive_number("abandon_after_seconds", MAX_ABANDON_SECONDS)?
                 .map(Duration::from_secs_f64),
             stream: fields.boolean("stream")?.unwrap_or(false),
             partial_images: partial_images.map_or(0, narrow),
@@ -280,6 +287,7 @@ mod tests {
             "negative_prompt": "", "size": "512x256", "num_inference_steps": 4.0, "guidance_scale": 3,
             "seed": u64::MAX, "n": 10, "scheduler": "lcm", "output_format": "webp",
             "output_compression": 0, "response_format": "url", "deadline_seconds": 0.5,
+            "abandon_after_seconds": 10,
             "stream": true, "partial_images": 3, "resolution_binning": false,
             "clean_caption": true, "embed_prompt": true, "model": "sketchbook",
         }))
@@ -294,6 +302,7 @@ mod tests {
         assert_eq!(request.output_compression, Some(0));
         assert_eq!(request.response_format, ResponseFormat::Url);
         assert_eq!(request.deadline, Some(Duration::from_millis(500)));
+        assert_eq!(request.abandon_after, Some(Duration::from_secs(10)));
         assert_eq!((request.stream, request.partial_images), (true, 3));
         assert_eq!(request.resolution_binning, Some(false));
         assert!(request.clean_caption && request.embed_prompt);
@@ -335,6 +344,8 @@ mod tests {
             ("response_format", json!("png")),
             ("deadline_seconds", json!(0)),
             ("deadline_seconds", json!(86_401)),
+            ("abandon_after_seconds", json!(0)),
+            ("abandon_after_seconds", json!(3601)),
             ("stream", json!("true")),
             ("partial_images", json!(4)),
             ("embed_prompt", json!(1)),

@@ -25,6 +25,8 @@ pub struct Order {
     pub deadline: Option<Duration>,
     /// What becomes of it when nobody waits for it.
     pub keeping: Keeping,
+    /// How long an asynchronous job goes on while nobody follows it. None: to its end.
+    pub abandon_after: Option<Duration>,
     /// Who asks, and how the same request is known again.
     pub claim: Claim,
     /// What the worker's log lines belong to: the caller's request.
@@ -53,7 +55,7 @@ pub enum Keeping {
     Nothing,
     /// It is stopped; but once it has succeeded, its pictures are kept for a while: they are fetched by their URL.
     Pictures,
-    /// It goes on, and whatever it comes to is kept for a while: an asynchronous job.
+    /// It goes on, unless `abandon_after` says otherwise, and whatever it comes to is kept for a while: an asynchronous job.
     All,
 }
 

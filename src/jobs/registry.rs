@@ -40,7 +40,7 @@ struct Entry {
     job: Arc<Job>,
     /// Callers that wait for it.
     attached: usize,
-    /// Until when it waits for a caller whose connection was lost.
+    /// Until when it goes on without a caller: one whose connection was lost, or one that has yet to follow it.
     orphan_until: Option<Instant>,
     /// Whether a lost connection has left it behind before: its pictures are kept for the caller that comes back.
     was_orphan: bool,
@@ -166,6 +166,9 @@ impl Registry {
     pub(super) fn attach(&mut self, id: JobId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.attached += 1;
+            if entry.job.order().keeping == Keeping::All {
+                entry.orphan_until = None;
+            }
         }
     }
 
@@ -185,7 +188,12 @@ impl Registry {
             return;
         };
         entry.attached = entry.attached.saturating_sub(1);
-        if entry.attached > 0 || entry.job.order().keeping == Keeping::All {
+        if entry.attached > 0 {
+            return;
+        }
+        let order = entry.job.order();
+        if order.keeping == Keeping::All {
+            entry.orphan_until = order.abandon_after.map(|grace| now + grace);
             return;
         }
         if entry.job.state().is_final() {
@@ -333,6 +341,7 @@ impl Registry {
             .entries
             .values()
             .filter(|entry| entry.orphan_until.is_some_and(|until| until <= now))
+            .filter(|entry| !entry.job.state().is_final())
             .map(|entry| Arc::clone(&entry.job))
             .collect();
         for job in lost {

@@ -1,10 +1,13 @@
 //! Callers that go away, and jobs that are taken back.
 
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{Events, Server, Studio, red, red_with};
+use super::{Events, Server, Studio, red, red_with, send, within};
 
 /// A connection that has asked for a picture, as the wire has it.
 async fn connect(server: &Server, path: &str, accept: &str, body: &Value) -> TcpStream {
@@ -89,6 +92,87 @@ async fn a_job_outlives_the_connection_that_asked_for_it_and_those_that_follow_i
     assert_eq!(status["state"], "succeeded");
     let numbers = server.until_all_counted().await;
     assert_eq!(numbers.requests("ok"), 1);
+}
+
+#[tokio::test]
+async fn a_job_that_may_be_abandoned_lives_as_long_as_it_is_followed_and_a_while_longer() {
+    let studio = Studio::closed();
+    let server = Server::start(&studio, &[]).await;
+    let job = server
+        .job(&red_with(1, &json!({"abandon_after_seconds": 60})))
+        .await;
+    studio.at(1, 0).await;
+    let after = |seconds| Instant::now() + Duration::from_secs(seconds);
+    let follow = async || {
+        let path = format!("{job}/events");
+        let mut events = Events::of(server.request(Method::GET, &path)).await;
+        events.expect("started").await;
+        events
+    };
+    // A page that is reloaded leaves and comes back.
+    let events = follow().await;
+    server.jobs.sweep(after(61));
+    drop(events);
+    let id = server.jobs.running().unwrap().id().to_string();
+    assert!(job.ends_with(&id));
+    server.jobs.sweep(after(50));
+    let events = follow().await;
+    server.jobs.sweep(after(61));
+    assert_eq!(server.get(&job).await.is(200).json()["state"], "running");
+    // A page that is closed does not.
+    drop(events);
+    within(async {
+        while server.get(&job).await.is(200).json()["state"] == "running" {
+            server.jobs.sweep(after(61));
+        }
+    })
+    .await;
+    assert_eq!(server.ended(&job).await["state"], "cancelled");
+    assert_eq!(studio.look(|scene| scene.stopped.clone()), [(1, 0)]);
+    let numbers = server.until_all_counted().await;
+    assert_eq!(numbers.jobs("cancelled"), 1);
+}
+
+#[tokio::test]
+async fn a_job_that_nobody_begins_to_follow_is_abandoned_even_in_the_queue() {
+    let studio = Studio::closed();
+    let server = Server::start(&studio, &[]).await;
+    let running = server.job(&red(1)).await;
+    studio.at(1, 0).await;
+    let waiting = server
+        .job(&red_with(2, &json!({"abandon_after_seconds": 60})))
+        .await;
+    server.until_line(1, 1).await;
+    server.jobs.sweep(Instant::now() + Duration::from_secs(61));
+    assert_eq!(server.ended(&waiting).await["state"], "cancelled");
+    assert_eq!(
+        server.get(&running).await.is(200).json()["state"],
+        "running",
+        "who has not asked for it is not abandoned"
+    );
+}
+
+#[tokio::test]
+async fn what_has_ended_is_not_abandoned_any_more() {
+    let studio = Studio::open();
+    let server = Server::start(&studio, &[]).await;
+    let body = red_with(1, &json!({"abandon_after_seconds": 5}));
+    let ask = async || {
+        let request = server
+            .posting("/v1/jobs", &body)
+            .header("idempotency-key", "k");
+        send(request).await.is(202).json()
+    };
+    let first = ask().await;
+    let job = format!("/v1/jobs/{}", first["id"].as_str().unwrap());
+    assert_eq!(server.ended(&job).await["state"], "succeeded");
+    server.jobs.sweep(Instant::now() + Duration::from_secs(6));
+    assert_eq!(server.ended(&job).await["state"], "succeeded");
+    assert_eq!(
+        ask().await["id"],
+        first["id"],
+        "and its key is still its own"
+    );
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ enum Takes {
     Side,
     Integer(u64, u64),
     Number(f64, f64),
+    /// Above 0, and this at most.
+    Seconds(f64),
     /// Above 0; and what is shorter than a picture takes is too short.
     Deadline,
     /// One of a few.
@@ -41,7 +43,7 @@ enum Takes {
 }
 
 /// The fields and what they take.
-const FIELDS: [(&str, Takes); 24] = [
+const FIELDS: [(&str, Takes); 25] = [
     ("prompt", Takes::Prompt),
     ("negative_prompt", Takes::Text),
     ("size", Takes::Size),
@@ -60,6 +62,7 @@ const FIELDS: [(&str, Takes); 24] = [
     ("output_compression", Takes::Integer(0, 100)),
     ("response_format", Takes::Word),
     ("deadline_seconds", Takes::Deadline),
+    ("abandon_after_seconds", Takes::Seconds(3600.0)),
     ("stream", Takes::Switch),
     ("partial_images", Takes::Integer(0, 3)),
     ("resolution_binning", Takes::Switch),
@@ -129,6 +132,7 @@ fn expected(takes: Takes, json: &str) -> Expected {
             }),
         },
         Takes::Number(least, most) => number.is_some_and(|it| (least..=most).contains(&it)),
+        Takes::Seconds(most) => number.is_some_and(|it| it > 0.0 && it <= most),
         Takes::Deadline => {
             if number.is_some_and(|it| it > 0.0 && it < 4.0) {
                 return Refused("deadline_too_short");

@@ -43,6 +43,7 @@ fn order(keeping: Keeping) -> Order {
         plan,
         deadline: None,
         keeping,
+        abandon_after: None,
         claim: Claim {
             owner: Owner::default(),
             fingerprint: [0; 32],
