@@ -1,0 +1,101 @@
+// One drawing from its request to its last picture: asked for as a job, followed by its events, found again after a reload.
+//
+// The job is asked to end when nobody follows it for a while: so closing the tab stops it, and a reload does not. Its
+// request goes with a key of its own, so that asking twice, after a lost answer or a reload, is asking once.
+
+import { Failure, body, call, json, picture, told } from "./api.js";
+import { events } from "./events.js";
+import { asJob } from "./form.js";
+import { recall, remember } from "./store.js";
+
+/** Pauses before a lost stream is looked for again, in seconds; a stream that has lived for long counts them anew. */
+const PAUSES = [0.3, 1, 2, 4];
+const LONG_MS = 10_000;
+
+const pause = (seconds, signal) =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, seconds * 1000);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
+
+/** What a reload left behind: the request of a job that may still be drawn, or nothing. */
+export const leftBehind = () => recall("job");
+
+export const forget = () => remember("job", null);
+
+/** Begins with a request; nothing is sent before `ask`. */
+export function begin(request) {
+  const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const job = { key, id: null, since: Date.now(), request };
+  remember("job", job);
+  return job;
+}
+
+/** Asks for the job, or for what has become of it. */
+export async function ask(job, signal) {
+  const answer = await json("v1/jobs", {
+    method: "POST",
+    body: body(asJob(job.request)),
+    headers: { "idempotency-key": job.key },
+    signal,
+  });
+  if (typeof answer.id !== "string") throw new Failure("broken", "The server's answer is not one that this page understands.");
+  job.id = answer.id;
+  remember("job", job);
+}
+
+/** Takes it back. If the server cannot hear it, it will miss us. */
+export async function takeBack(job) {
+  forget();
+  if (job.id) await call(`v1/jobs/${job.id}`, { method: "DELETE" }).catch(() => {});
+}
+
+/**
+ * Follows it to its end. `see` has a function for each event: queued, started, step, preview, picture. Returns the
+ * summary of the whole. A stream that breaks off is looked for again; so many times in a row, then it is a failure.
+ */
+export async function follow(job, see, signal) {
+  const got = new Set();
+  let lost = 0;
+  for (;;) {
+    const since = performance.now();
+    try {
+      for await (const { name, data } of events(`v1/jobs/${job.id}/events`, signal)) {
+        if (name === "completed") return data;
+        if (name === "error") throw ended(data);
+        if (name === "image") await fetchPicture(job, data, got, see, signal);
+        else if (name === "partial_image") see.preview?.(data);
+        else see[name]?.(data);
+      }
+      throw new Failure("broken", "The server's answer breaks off in the middle.");
+    } catch (failure) {
+      if (signal.aborted) throw signal.reason;
+      const isOver = failure.isEnd || ["key", "refused", "invalid", "draining"].includes(failure.kind);
+      if (performance.now() - since > LONG_MS) lost = 0;
+      if (isOver || lost >= PAUSES.length) throw failure instanceof Failure ? failure : broken();
+      await pause(PAUSES[lost], signal);
+      lost += 1;
+    }
+  }
+}
+
+const broken = () => new Failure("broken", "The connection to the server breaks off again and again.");
+
+function ended({ error }) {
+  const failure = told(error ?? { code: null, message: "The server gives no reason." });
+  failure.isEnd = true;
+  return failure;
+}
+
+async function fetchPicture(job, { image_index: index, timings, receipt }, got, see, signal) {
+  if (got.has(index)) return;
+  const blob = await picture(`v1/jobs/${job.id}/images/${index}`, signal);
+  got.add(index);
+  // Seeds beyond 53 bits do not survive JSON in JavaScript: this one is counted from the request's.
+  const seed = String(BigInt.asUintN(64, BigInt(job.request.seed) + BigInt(index)));
+  const request = { ...job.request, seed, n: 1 };
+  see.picture({ id: `${job.id}-${index}`, index, blob, request, timings, receipt: { ...receipt, seed }, created: Date.now() });
+}
