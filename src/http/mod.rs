@@ -20,6 +20,7 @@ mod images;
 mod jobs;
 mod meter;
 mod openai;
+mod page;
 mod received;
 mod refusals;
 pub mod server;
@@ -86,6 +87,8 @@ fn keyed_routes() -> Vec<Route> {
 /// What anybody may ask.
 fn open_routes() -> Vec<Route> {
     vec![
+        Route::new(Method::GET, "/", page::index),
+        Route::new(Method::GET, "/page/{file}", page::file),
         Route::new(Method::GET, "/healthz", health::healthz),
         Route::new(Method::GET, "/readyz", health::readyz),
         Route::new(Method::GET, "/openapi.yaml", openapi),

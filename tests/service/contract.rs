@@ -60,6 +60,7 @@ async fn every_route_is_answered_and_other_methods_are_told_which_there_are() {
         let concrete = path
             .replace("{id}", "00000000000000000000000000000000")
             .replace("{index}", "0")
+            .replace("{file}", "style.css")
             .replace("{model}", "sketchbook");
         for method in &all {
             let verb = Method::from_bytes(method.as_bytes()).unwrap();

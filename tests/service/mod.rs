@@ -13,6 +13,7 @@ mod faults;
 mod fields;
 mod jobs;
 mod line;
+mod page;
 mod schema;
 mod server;
 mod streams;
