@@ -16,6 +16,14 @@ export class Failure extends Error {
   }
 }
 
+/** How long the head of an answer, and an answer that is no stream, may take. */
+const PATIENCE_MS = 30_000;
+
+const patience = (signal) => AbortSignal.any([AbortSignal.timeout(PATIENCE_MS), ...(signal ? [signal] : [])]);
+
+/** Whether the page itself has stopped a call; running out of patience is another thing. */
+const wasStopped = (signal) => signal?.aborted && signal.reason?.name !== "TimeoutError";
+
 /** The key that was asked for once in this tab. */
 export const apiKey = () => recall("key") ?? null;
 export const useKey = (key) => remember("key", key);
@@ -48,7 +56,7 @@ export async function call(path, { method = "GET", body, headers = {}, signal } 
   try {
     response = await fetch(new URL(path, base), { method, body, headers: all, signal, cache: "no-store" });
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (wasStopped(signal)) throw error;
     throw new Failure("offline", "The server cannot be reached.", { retryAfter: 3 });
   }
   if (!response.ok) throw await failure(response);
@@ -56,10 +64,11 @@ export async function call(path, { method = "GET", body, headers = {}, signal } 
 }
 
 /** The same where the answer must be JSON. */
-export async function json(path, options) {
-  const response = await call(path, options);
+export async function json(path, options = {}) {
+  const signal = patience(options.signal);
+  const response = await call(path, { ...options, signal });
   const media = response.headers.get("content-type") ?? "";
-  const text = await whole(response, options?.signal);
+  const text = await whole(response, signal);
   if (!media.includes("json")) throw strange(media, text);
   try {
     return JSON.parse(text);
@@ -69,14 +78,15 @@ export async function json(path, options) {
 }
 
 /** The bytes of a picture. */
-export async function picture(path, signal) {
+export async function picture(path, stop) {
+  const signal = patience(stop);
   const response = await call(path, { signal });
   const media = response.headers.get("content-type") ?? "";
   if (!media.startsWith("image/")) throw strange(media, "");
   try {
     return await response.blob();
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (wasStopped(signal)) throw error;
     throw new Failure("broken", "The picture did not arrive whole.");
   }
 }
@@ -85,7 +95,7 @@ async function whole(response, signal) {
   try {
     return await response.text();
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (wasStopped(signal)) throw error;
     throw new Failure("broken", "The server's answer breaks off in the middle.");
   }
 }

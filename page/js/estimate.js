@@ -16,6 +16,12 @@ export function later() {
   timer = setTimeout(now, REST_MS);
 }
 
+/** Drawing begins: what was to be asked would count the drawing itself among those before it. */
+export function hold() {
+  clearTimeout(timer);
+  asking?.abort();
+}
+
 /** Asks, unless it is what was asked last. `afresh` asks all the same: the queue is another one. */
 export async function now({ afresh = false } = {}) {
   clearTimeout(timer);

@@ -2,9 +2,14 @@
 
 import { call, strange } from "./api.js";
 
+/** The service says something at least every 15 seconds: a stream that is silent for so long is lost. */
+const SILENCE_MS = 45_000;
+
 /** Yields {name, data} until the stream ends. Whether that was its proper end is for the reader to know. */
 export async function* events(path, signal) {
-  const response = await call(path, { headers: { accept: "text/event-stream" }, signal });
+  const silence = new AbortController();
+  let timer = setTimeout(() => silence.abort(), SILENCE_MS);
+  const response = await call(path, { headers: { accept: "text/event-stream" }, signal: AbortSignal.any([signal, silence.signal]) });
   const media = response.headers.get("content-type") ?? "";
   if (!media.startsWith("text/event-stream") || !response.body) throw strange(media, media && "text");
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -12,6 +17,8 @@ export async function* events(path, signal) {
   try {
     for (;;) {
       const { value, done } = await reader.read();
+      clearTimeout(timer);
+      timer = setTimeout(() => silence.abort(), SILENCE_MS);
       if (done) return;
       unread += value;
       for (let end = unread.indexOf("\n\n"); end >= 0; end = unread.indexOf("\n\n")) {
@@ -21,6 +28,7 @@ export async function* events(path, signal) {
       }
     }
   } finally {
+    clearTimeout(timer);
     reader.cancel().catch(() => {});
   }
 }

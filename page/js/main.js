@@ -64,6 +64,7 @@ async function patiently(act, signal) {
 async function draw(request, found = null) {
   if (under) return;
   notice.clear();
+  estimate.hold();
   closeCompare();
   const stop = new AbortController();
   const one = found ?? job.begin(request);
@@ -203,7 +204,7 @@ function submit() {
 /** Draws what an earlier picture was drawn with, with another seed where one is given. */
 function redraw(seed) {
   const { request } = result.current();
-  form.fill({ ...request, n: 1, seed });
+  form.fill({ negative_prompt: "", ...request, n: 1, seed });
   submit();
 }
 

@@ -1,7 +1,7 @@
 // What is seen while a picture is drawn: the place in the queue, steps, seconds, the preview.
 
 import { byId, enter, say } from "./dom.js";
-import { duration } from "./words.js";
+import { duration, plural } from "./words.js";
 
 let job;
 let clock;
@@ -76,7 +76,7 @@ function set(done, all) {
   track.setAttribute("aria-valuenow", step);
   track.setAttribute("aria-valuetext", `step ${step} of ${steps}`);
   byId("fill").style.inlineSize = `${(100 * (image + step / steps)) / n}%`;
-  byId("step").textContent = `Step ${step} of ${steps}`;
+  byId("step").textContent = step > 0 ? `Step ${step} of ${steps}` : plural(steps, "step");
   if (step > 0) document.title = `${step}/${steps} · pixart`;
 }
 

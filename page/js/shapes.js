@@ -67,7 +67,8 @@ function outline(size) {
   return svg;
 }
 
-/** Marks the tile of this size, or none. */
+/** Marks the tile of this size, or none, and says the size. */
 export function mark(size) {
+  byId("size-now").textContent = times(size);
   for (const radio of byId("shapes").querySelectorAll("input")) radio.checked = radio.value === size;
 }

@@ -6,7 +6,7 @@ export function duration(seconds) {
   if (seconds < 9.95) return plural(Number(seconds.toFixed(1)), "second");
   if (seconds < 89.5) return plural(Math.round(seconds), "second");
   const whole = Math.round(seconds);
-  return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${whole % 60} s` : ""}`;
 }
 
 /** 0.0123 → "12 ms", 1.23 → "1.2 s". */
