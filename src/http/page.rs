@@ -122,11 +122,8 @@ fn answer(name: &str, headers: &HeaderMap) -> Response {
 
 fn tag(asset: &Asset) -> String {
     let digest = Sha256::digest(asset.content);
-    let digits: String = digest[..12]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("\"{digits}\"")
+    let digits = u128::from_be_bytes(digest[..16].try_into().expect("SHA-256 has 32 bytes"));
+    format!("\"{digits:032x}\"")
 }
 
 /// Whether the browser has it already (RFC 9110, section 13.1.2: the comparison is a weak one).
