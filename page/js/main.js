@@ -76,7 +76,9 @@ async function draw(request, found = null) {
     ...progress.see,
     picture(fresh) {
       const picture = strip.add(fresh);
-      first ??= picture;
+      // The first is kept when the summary has told how long it waited.
+      if (first) strip.keep(picture);
+      else first = picture;
       byId("preview").hidden = true;
       show(picture);
     },
@@ -115,7 +117,6 @@ async function draw(request, found = null) {
 function finish({ warnings = [], timings }, first) {
   if (!first) return;
   Object.assign(first, { waited: timings?.queue_wait_seconds ?? 0, warnings });
-  strip.keep(first);
   if (result.current() === first) show(first);
   say("The picture is ready");
 }
@@ -123,6 +124,7 @@ function finish({ warnings = [], timings }, first) {
 /** Back to rest. */
 function settle(picture, state) {
   const { left } = under;
+  if (picture) strip.keep(picture);
   under = null;
   progress.hide();
   busy(false);

@@ -17,14 +17,13 @@ export async function load(whatToDo) {
 
 const withUrl = (picture) => ({ ...picture, url: URL.createObjectURL(picture.blob) });
 
-/** Adds a new one in front and keeps it; returns it as it is shown. */
+/** Adds a new one in front; returns it as it is shown. */
 export function add(fresh) {
   const known = pictures.find(({ id }) => id === fresh.id);
   if (known) return known;
   const picture = withUrl(fresh);
   pictures = [picture, ...pictures];
   draw();
-  keep(picture);
   return picture;
 }
 
