@@ -77,20 +77,6 @@ export async function json(path, options = {}) {
   }
 }
 
-/** The bytes of a picture. */
-export async function picture(path, stop) {
-  const signal = patience(stop);
-  const response = await call(path, { signal });
-  const media = response.headers.get("content-type") ?? "";
-  if (!media.startsWith("image/")) throw strange(media, "");
-  try {
-    return await response.blob();
-  } catch (error) {
-    if (wasStopped(signal)) throw error;
-    throw new Failure("broken", "The picture did not arrive whole.");
-  }
-}
-
 async function whole(response, signal) {
   try {
     return await response.text();

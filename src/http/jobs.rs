@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::admission::{self, Face};
 use super::answer::{self, Pictures};
 use super::context::RequestId;
-use super::drawing::{Dialect, Note};
+use super::drawing::{Dialect, Note, ResponseFormat};
 use super::error::{ApiError, ErrorCode};
 use super::events::{self, Following};
 use super::identity::Caller;
@@ -157,8 +157,10 @@ pub(super) async fn events(
     Extension(caller): Extension<Caller>,
     Extension(request_id): Extension<RequestId>,
     Path(id): Path<String>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let format = response_format(query.as_deref().unwrap_or_default())?;
     let job = find(&service, caller, &id)?;
     let Some(planner) = service.jobs().health().planner() else {
         return Err(service.not_ready());
@@ -166,13 +168,30 @@ pub(super) async fn events(
     let following = Following {
         attachment: service.jobs().attach(&job),
         planner,
-        pictures: Pictures::Url(service.base_url(&headers)),
+        pictures: Pictures::of(format, service.base_url(&headers)),
         notes: Vec::new(),
         request_id: Some(request_id),
         meter: None,
         service,
     };
     Ok(events::answer(following, images::tell))
+}
+
+/// How the events of a job carry its pictures: by URL, or within themselves, which also a server that shuts down can do.
+fn response_format(query: &str) -> Result<ResponseFormat, ApiError> {
+    const NAME: &str = "response_format";
+    let asked = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(NAME)?.strip_prefix('='));
+    match asked {
+        None | Some("url") => Ok(ResponseFormat::Url),
+        Some("b64_json") => Ok(ResponseFormat::B64Json),
+        Some(_) => Err(ApiError::new(
+            ErrorCode::InvalidValue,
+            format!("{NAME} is url or b64_json"),
+        )
+        .about(NAME)),
+    }
 }
 
 fn find(service: &Service, caller: Caller, id: &str) -> Result<Arc<Job>, ApiError> {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -296,4 +298,35 @@ async fn the_events_of_a_job_that_has_ended_are_told_from_the_beginning_and_clos
     let events = server.request(Method::GET, &format!("{failed}/events"));
     let told = Events::of(events).await.rest().await;
     assert_eq!(names(&told), ["started", "error"]);
+}
+
+#[tokio::test]
+async fn the_events_of_a_job_carry_its_pictures_where_they_are_asked_to() {
+    let studio = Studio::open();
+    let server = Server::start(&studio, &[]).await;
+    let job = server.job(&red(1)).await;
+    server.ended(&job).await;
+    let fetched = server.get(&format!("{job}/images/0")).await.is(200).body;
+    for (query, within) in [
+        ("", false),
+        ("?response_format=url", false),
+        ("?response_format=b64_json", true),
+        ("?other=1&response_format=b64_json", true),
+    ] {
+        let events = server.request(Method::GET, &format!("{job}/events{query}"));
+        let told = Events::of(events).await.rest().await;
+        let told = &told.iter().find(|told| told.name == "image").unwrap().data;
+        assert_eq!(told["url"].is_string(), !within, "{query}");
+        if within {
+            let text = told["b64_json"].as_str().unwrap();
+            assert_eq!(STANDARD.decode(text).unwrap(), fetched);
+        }
+    }
+    let answer = server
+        .get(&format!("{job}/events?response_format=png"))
+        .await;
+    assert_eq!(
+        answer.refused(422, "invalid_value")["param"],
+        "response_format"
+    );
 }
