@@ -26,6 +26,10 @@ CLIENTS := tests/clients
 CLIENTS_VENV := .venv-clients
 # The binary that the clients meet; without this, the optimised one is built.
 CLIENTS_PIXART ?=
+E2E := tests/e2e
+# The browser of the page's tests, and which of them run.
+CHROMIUM ?= /usr/bin/chromium
+E2E_TESTS ?= $(wildcard $(E2E)/*.test.mjs)
 # Which fuzz target runs, and for how long.
 FUZZ_TARGET ?= prompt
 FUZZ_SECONDS ?= 60
@@ -104,6 +108,23 @@ sdk: $(CLIENTS_VENV)/.made $(if $(shell command -v npm),$(CLIENTS)/node_modules/
 contract: $(CLIENTS_VENV)/.made clients-pixart ## hold the service to openapi.yaml with thousands of generated requests (QUICK=1: hundreds)
 	@QUICK='$(QUICK)' $(CLIENTS_VENV)/bin/python $(CLIENTS)/contract.py --pixart '$(or $(CLIENTS_PIXART),$(PIXART))'
 
+.PHONY: e2e
+e2e: $(E2E)/node_modules/.made chromium clients-pixart ## use the page as people do, in Debian's Chromium (fetches what drives it, 18 MB)
+	@$(IN_CHROMIUM) node --test --test-concurrency=1 --test-reporter=spec $(E2E_TESTS)
+
+.PHONY: screenshots
+screenshots: $(E2E)/node_modules/.made chromium clients-pixart ## take the pictures of the page in docs/images afresh
+	@$(IN_CHROMIUM) node $(E2E)/screenshots.mjs
+
+IN_CHROMIUM = PIXART_E2E_BINARY='$(abspath $(or $(CLIENTS_PIXART),$(PIXART)))' PIXART_E2E_CHROMIUM='$(CHROMIUM)'
+
+# Debian's, which root installs where it is missing; everybody else is told.
+.PHONY: chromium
+chromium:
+	@test -x '$(CHROMIUM)' || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || { \
+	    echo '$(CHROMIUM) is not here: apt-get install chromium, or name another one with CHROMIUM=/path/to/it' >&2; exit 1; }
+
 .PHONY: clients-pixart
 clients-pixart: runtime $(if $(CLIENTS_PIXART),,build)
 
@@ -117,6 +138,11 @@ $(CLIENTS)/node_modules/.made: $(CLIENTS)/package-lock.json
 	npm ci --prefix $(CLIENTS) --no-audit --no-fund --loglevel=error
 	@touch $@
 
+$(E2E)/node_modules/.made: $(E2E)/package-lock.json
+	@command -v npm >/dev/null || { echo 'npm is not here: install Node.js 20 or later, with npm' >&2; exit 1; }
+	npm ci --prefix $(E2E) --no-audit --no-fund --loglevel=error
+	@touch $@
+
 .PHONY: fuzz
 fuzz: ## fuzz one parser (FUZZ_TARGET=prompt FUZZ_SECONDS=60); needs cargo-fuzz and a C++ compiler
 	@command -v cargo-fuzz >/dev/null || { \
@@ -126,4 +152,4 @@ fuzz: ## fuzz one parser (FUZZ_TARGET=prompt FUZZ_SECONDS=60); needs cargo-fuzz 
 .PHONY: clean
 clean: ## remove all that was built and fetched (the cache of the embedded model's IR stays)
 	cargo clean
-	rm -rf .openvino .tools $(PARITY_VENV) $(CLIENTS_VENV) $(CLIENTS)/node_modules out fuzz/target
+	rm -rf .openvino .tools $(PARITY_VENV) $(CLIENTS_VENV) $(CLIENTS)/node_modules $(E2E)/node_modules out fuzz/target

@@ -1,0 +1,61 @@
+// The server goes and comes, under the open page.
+
+import assert from 'node:assert/strict';
+
+import { scene } from './scene.mjs';
+import { CACTUS, ENDLESS } from './service.mjs';
+
+const { test } = scene({ 'server.grace_seconds': 20 });
+
+const QUICK = { width: 128, height: 128, steps: 4, count: 1 };
+/** What the browser itself says of a server that is away. */
+const AWAY = [/^request failed: /, /^console error: .*net::ERR_/];
+const DRAINING = [/^answer 503: /, /^console error: .* 503 /];
+
+test('a server that is stopped is told of, and found again', { expects: AWAY }, async ({ studio, service }) => {
+  await studio.fill({ prompt: CACTUS, ...QUICK });
+  await service.stop();
+  await studio.draw.click();
+  await studio.told('offline');
+  assert.equal(await studio.prompt.inputValue(), CACTUS, 'the prompt stays');
+  await service.start();
+  await studio.quiet();
+  // Whether it has tried again by itself or waits for the click, a picture is at most one click away.
+  if ((await studio.state()) === 'idle' || (await studio.state()) === 'failed') await studio.draw.click();
+  await studio.finished();
+});
+
+test('a server that is killed in the middle is told of, and the page goes on', { expects: AWAY }, async ({ studio, service }) => {
+  await studio.start({ prompt: CACTUS, ...ENDLESS });
+  await studio.is('drawing');
+  await service.kill();
+  await studio.told('offline');
+  await service.start();
+  // The job died with the server: the page says so or stands as before, and draws the next.
+  await studio.is('idle', 'failed');
+  await studio.drawn(QUICK);
+  await studio.quiet();
+});
+
+test('a server that shuts down is told of, and the next one draws', { expects: [...DRAINING, ...AWAY] }, async ({ studio, service }) => {
+  const last = await service.job(ENDLESS);
+  await studio.fill({ prompt: CACTUS, ...QUICK });
+  service.signal('SIGTERM');
+  await service.drains();
+  await studio.draw.click();
+  await studio.told('draining');
+  await service.take(last);
+  await service.ended();
+  await service.start();
+  await studio.quiet();
+  if ((await studio.state()) === 'idle' || (await studio.state()) === 'failed') await studio.draw.click();
+  await studio.finished();
+});
+
+test('a page that is opened before the server stops can be used after it is back', { expects: AWAY }, async ({ page, studio, service }) => {
+  await service.stop();
+  await service.start();
+  await studio.drawn({ prompt: CACTUS, ...QUICK });
+  await page.reload();
+  await studio.is('idle', 'done');
+});
