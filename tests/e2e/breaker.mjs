@@ -53,6 +53,20 @@ export const cutAfter = (bytes, response) => (answer) => {
   answer.on('end', () => response.destroy());
 };
 
+/** Leaves those events out of a stream that `pattern` knows. */
+export const without = (pattern, response) => (answer) => {
+  let told = '';
+  answer.setEncoding('utf8').on('data', (piece) => {
+    told += piece;
+    for (let end = told.indexOf('\n\n'); end >= 0; end = told.indexOf('\n\n')) {
+      const event = told.slice(0, end + 2);
+      told = told.slice(end + 2);
+      if (!pattern.test(event)) response.write(event);
+    }
+  });
+  answer.on('end', () => response.end());
+};
+
 /** Answers with a page of somebody else, as hotels and broken proxies do. */
 export const html = (status) => (response) => {
   response.writeHead(status, { 'content-type': 'text/html' });

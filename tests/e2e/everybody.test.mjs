@@ -43,8 +43,9 @@ async function everyState({ studio, service }, look) {
 
 /** What axe finds serious or critical, one line each. */
 async function axe(page) {
-  const found = await page.evaluate(async () => (await globalThis.axe.run(document, { resultTypes: ['violations'] })).violations);
-  return found
+  const { violations, passes } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+  assert(passes.length > 10, 'axe has looked');
+  return violations
     .filter(({ impact }) => impact === 'serious' || impact === 'critical')
     .flatMap(({ id, help, nodes }) => nodes.map((node) => `${id}: ${help}: ${node.html} ${node.any[0]?.message ?? ''}`));
 }
@@ -86,6 +87,7 @@ test('a phone needs no scrolling sideways, and all of it is within a thumb\'s re
         .filter((element) => element.checkVisibility({ visibilityProperty: true, opacityProperty: false }) && !element.disabled)
         .filter((element) => {
           // A field that is hidden in favour of its label is pressed there.
+          element.focus({ preventScroll: true }); // some are only there for who has come to them
           const target = element.labels?.[0]?.contains(element) ? element.labels[0] : element;
           target.scrollIntoView({ block: 'center', inline: 'nearest', behavior: 'instant' });
           const box = target.getBoundingClientRect();

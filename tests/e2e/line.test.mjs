@@ -9,8 +9,6 @@ import { CACTUS, ENDLESS, until } from './service.mjs';
 const { test } = scene({ 'queue.capacity': 1 });
 
 const QUICK = { width: 128, height: 128, steps: 4, count: 1 };
-/** Some seconds on any machine. */
-const SLOW = { width: 1024, height: 1024, steps: 6, count: 1 };
 const FULL = [/^answer 429: POST/, /^console error: .* 429 /];
 
 test('the second in the queue sees its place, and is drawn when the first has left', async ({ open, studio }) => {
@@ -39,7 +37,7 @@ test('who waits can leave the queue', async ({ studio, service }) => {
 test('a reload finds the running job again', async ({ page, studio, service }) => {
   const before = await service.accepted();
   const cancelled = await service.finished('cancelled');
-  await studio.start({ prompt: CACTUS, ...SLOW, steps: 10 });
+  await studio.start({ prompt: CACTUS, ...(await service.slow(3)) });
   await studio.is('drawing');
   await studio.preview.waitFor();
   await page.reload();
@@ -72,7 +70,7 @@ test('closing the tab cancels', async ({ page, studio, service }) => {
 });
 
 test('a full queue is told with the seconds, and tried again until there is a place', { expects: FULL }, async ({ studio, service }) => {
-  await service.job(SLOW);
+  await service.job(await service.slow(3));
   await service.job(QUICK);
   await studio.start({ prompt: CACTUS, ...QUICK });
   assert.match(await studio.told('full'), /\b\d+ s/);
@@ -81,8 +79,8 @@ test('a full queue is told with the seconds, and tried again until there is a pl
 });
 
 test('the trying can be stopped', { expects: FULL }, async ({ page, studio, service }) => {
-  const first = await service.job(SLOW);
-  const second = await service.job(SLOW);
+  const first = await service.job(ENDLESS);
+  const second = await service.job(QUICK);
   await studio.start({ prompt: CACTUS, ...QUICK });
   await studio.told('full');
   await studio.stopTrying.click();

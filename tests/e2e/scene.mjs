@@ -22,8 +22,8 @@ const FLAGS = [
   '--disable-component-update',
   '--disable-sync',
 ];
-const WAIT_MS = 15_000; // longer than anything that a test waits for, on a machine that does other things too
-const TEST_MS = 60_000;
+const WAIT_MS = 30_000; // longer than anything that a test waits for, on a machine that does other things too
+const TEST_MS = 120_000;
 
 export const DESKTOP = { width: 1280, height: 800 };
 export const PHONE = { width: 390, height: 844 };

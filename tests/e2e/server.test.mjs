@@ -10,6 +10,8 @@ const { test } = scene({ 'server.grace_seconds': 20 });
 const QUICK = { width: 128, height: 128, steps: 4, count: 1 };
 /** What the browser itself says of a server that is away. */
 const AWAY = [/^request failed: /, /^console error: .*net::ERR_/];
+/** The server that is back knows nothing of the job. */
+const UNKNOWN = [/^answer 404: GET \/v1\/jobs\//, /^console error: .* 404 /];
 const DRAINING = [/^answer 503: /, /^console error: .* 503 /];
 
 test('a server that is stopped is told of, and found again', { expects: AWAY }, async ({ studio, service }) => {
@@ -25,7 +27,7 @@ test('a server that is stopped is told of, and found again', { expects: AWAY }, 
   await studio.finished();
 });
 
-test('a server that is killed in the middle is told of, and the page goes on', { expects: AWAY }, async ({ studio, service }) => {
+test('a server that is killed in the middle is told of, and the page goes on', { expects: [...AWAY, ...UNKNOWN] }, async ({ studio, service }) => {
   await studio.start({ prompt: CACTUS, ...ENDLESS });
   await studio.is('drawing');
   await service.kill();

@@ -118,7 +118,8 @@ export class Service {
 
   /** Asks it something beside the page. */
   async ask(method, where, body) {
-    const headers = { 'content-type': 'application/json' };
+    // A connection of its own: one that was kept may be closed at that very moment.
+    const headers = { 'content-type': 'application/json', connection: 'close' };
     if (this.#settings['auth.keys']) headers['x-api-key'] = this.#settings['auth.keys'];
     return fetch(this.url + where, { method, headers, body: body && JSON.stringify(body) });
   }
@@ -131,6 +132,20 @@ export class Service {
     assert.equal(answer.status, 202, JSON.stringify(job));
     this.know(job.id);
     return job.id;
+  }
+
+  /** The fields of a picture that takes some seconds on this machine, as the service predicts it. */
+  async slow(seconds = 2) {
+    let fields;
+    for (const side of [384, 512, 768, 1024]) {
+      for (const steps of [10, 20]) {
+        fields = { width: side, height: side, steps, count: 1 };
+        const asked = { prompt: CACTUS, size: `${side}x${side}`, steps };
+        const { predicted_seconds: predicted } = await (await this.ask('POST', '/v1/images/estimate', asked)).json();
+        if (predicted >= seconds) return fields;
+      }
+    }
+    return fields;
   }
 
   /** Remembers a job, so that it can be taken back after the test. */
@@ -153,7 +168,7 @@ export class Service {
 
   /** The value of one series of the metrics, written as Prometheus writes it. */
   async metric(series) {
-    const text = await (await fetch(`${this.url}/metrics`)).text();
+    const text = await (await this.ask('GET', '/metrics')).text();
     const line = text.split('\n').find((line) => line.startsWith(`${series} `));
     assert(line, `${series} is no series`);
     return Number(line.slice(series.length));

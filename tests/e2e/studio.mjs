@@ -41,9 +41,11 @@ export class Studio {
     this.again = role('button', 'Again');
     this.vary = role('button', 'Vary');
     this.timings = told('timings');
-    this.copyRequest = role('button', 'Copy request');
+    // Says for a moment that it has copied, as the button above it may, too.
+    this.copyRequest = page.getByRole('button', { name: /^(Copy request|Copied)$/ }).last();
 
     this.strip = role('region', "This session's pictures");
+    this.kept = this.strip.getByRole('button', { name: / \(seed \d+\)$/ });
     this.compare = role('region', 'Compare');
     this.reveal = role('slider', 'Reveal');
 
@@ -144,9 +146,8 @@ export class Studio {
 
   /** Lays the two newest pictures of the strip side by side. */
   async compareFirstTwo() {
-    const buttons = this.strip.getByRole('button', { name: /^Compare/ });
-    await buttons.nth(0).click();
-    await buttons.nth(1).click();
+    await this.kept.first().click();
+    await this.strip.getByRole('button', { name: /^Compare with/ }).nth(1).click();
     await this.compare.waitFor();
   }
 
