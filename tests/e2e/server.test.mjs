@@ -12,9 +12,10 @@ const QUICK = { width: 128, height: 128, steps: 4, count: 1 };
 const AWAY = [/^request failed: /, /^console error: .*net::ERR_/];
 /** The server that is back knows nothing of the job. */
 const UNKNOWN = [/^answer 404: GET \/v1\/jobs\//, /^console error: .* 404 /];
-const DRAINING = [/^answer 503: /, /^console error: .* 503 /];
+/** It shuts down, or loads its model. */
+const BUSY = [/^answer 503: /, /^console error: .* 503 /];
 
-test('a server that is stopped is told of, and found again', { expects: AWAY }, async ({ studio, service }) => {
+test('a server that is stopped is told of, and found again', { expects: [...AWAY, ...BUSY] }, async ({ studio, service }) => {
   await studio.fill({ prompt: CACTUS, ...QUICK });
   await service.stop();
   await studio.draw.click();
@@ -27,7 +28,7 @@ test('a server that is stopped is told of, and found again', { expects: AWAY }, 
   await studio.finished();
 });
 
-test('a server that is killed in the middle is told of, and the page goes on', { expects: [...AWAY, ...UNKNOWN] }, async ({ studio, service }) => {
+test('a server that is killed in the middle is told of, and the page goes on', { expects: [...AWAY, ...BUSY, ...UNKNOWN] }, async ({ studio, service }) => {
   await studio.start({ prompt: CACTUS, ...ENDLESS });
   await studio.is('drawing');
   await service.kill();
@@ -39,7 +40,7 @@ test('a server that is killed in the middle is told of, and the page goes on', {
   await studio.quiet();
 });
 
-test('a server that shuts down is told of, and the next one draws', { expects: [...DRAINING, ...AWAY] }, async ({ studio, service }) => {
+test('a server that shuts down is told of, and the next one draws', { expects: [...BUSY, ...AWAY] }, async ({ studio, service }) => {
   const last = await service.job(ENDLESS);
   await studio.fill({ prompt: CACTUS, ...QUICK });
   service.signal('SIGTERM');
@@ -54,7 +55,7 @@ test('a server that shuts down is told of, and the next one draws', { expects: [
   await studio.finished();
 });
 
-test('a page that is opened before the server stops can be used after it is back', { expects: AWAY }, async ({ page, studio, service }) => {
+test('a page that is opened before the server stops can be used after it is back', { expects: [...AWAY, ...BUSY] }, async ({ page, studio, service }) => {
   await service.stop();
   await service.start();
   await studio.drawn({ prompt: CACTUS, ...QUICK });
