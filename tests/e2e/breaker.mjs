@@ -53,19 +53,30 @@ export const cutAfter = (bytes, response) => (answer) => {
   answer.on('end', () => response.destroy());
 };
 
-/** Leaves those events out of a stream that `pattern` knows. */
-export const without = (pattern, response) => (answer) => {
+/** Hands on a stream event by event: `each` is given one as text, and writes what it likes of it. `open` never ends it. */
+export const eventwise = (each, response, { open = false } = {}) => (answer) => {
   let told = '';
   answer.setEncoding('utf8').on('data', (piece) => {
     told += piece;
     for (let end = told.indexOf('\n\n'); end >= 0; end = told.indexOf('\n\n')) {
-      const event = told.slice(0, end + 2);
+      each(told.slice(0, end + 2));
       told = told.slice(end + 2);
-      if (!pattern.test(event)) response.write(event);
     }
   });
-  answer.on('end', () => response.end());
+  answer.on('end', () => open || response.end());
 };
+
+/** Leaves those events out of a stream that `pattern` knows. */
+export const without = (pattern, response) =>
+  eventwise((event) => pattern.test(event) || response.write(event), response);
+
+/** Breaks a stream off in the middle of the first event that `pattern` knows. */
+export const upToHalfOf = (pattern, response) =>
+  eventwise((event) => {
+    if (response.writableEnded) return;
+    if (!pattern.test(event)) response.write(event);
+    else response.end(event.slice(0, event.length / 2));
+  }, response);
 
 /** Answers with a page of somebody else, as hotels and broken proxies do. */
 export const html = (status) => (response) => {

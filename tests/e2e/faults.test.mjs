@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 
-import { Breaker, cutAfter, empty, hangUp, html, without } from './breaker.mjs';
+import { Breaker, cutAfter, empty, hangUp, html, upToHalfOf, without } from './breaker.mjs';
 import { scene } from './scene.mjs';
 import { CACTUS } from './service.mjs';
 
@@ -92,10 +92,12 @@ test('a server that never answers can be left', BROKEN, async ({ studio, front }
 });
 
 test('half a picture is told of, and the next request draws', BROKEN, async ({ page, studio, front }) => {
-  front.breaks = (request, response, pass) =>
-    /\/images\/\d+$/.test(request.url) || (isStream(request) && !/\/v1\/jobs/.test(request.url))
-      ? pass(cutAfter(2000, response))
-      : pass();
+  // It comes in its event, or by an address of its own.
+  front.breaks = (request, response, pass) => {
+    if (isStream(request)) pass(upToHalfOf(/^event: image$/m, response));
+    else if (/\/images\/\d+$/.test(request.url)) pass(cutAfter(2000, response));
+    else pass();
+  };
   await studio.start({ prompt: CACTUS, ...QUICK });
   await tellsAndGoesOn(page, studio, front);
 });

@@ -6,7 +6,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
-import { Breaker } from './breaker.mjs';
+import { Breaker, eventwise } from './breaker.mjs';
 import { DESKTOP, PHONE, launch } from './scene.mjs';
 import { CACTUS, ENDLESS, ROOT, Service } from './service.mjs';
 import { Studio } from './studio.mjs';
@@ -31,18 +31,14 @@ const SHOTS = [
 ];
 
 /** Lets events through up to the preview number `count`, and holds the rest back: the page stands still in mid-picture. */
-const upToPreview = (count, response) => (answer) => {
-  let told = '';
+const upToPreview = (count, response) => {
   let previews = 0;
-  answer.setEncoding('utf8').on('data', (piece) => {
-    told += piece;
-    for (let end = told.indexOf('\n\n'); end >= 0 && previews < count; end = told.indexOf('\n\n')) {
-      const event = told.slice(0, end + 2);
-      told = told.slice(end + 2);
-      if (/^event: partial_image/m.test(event)) previews += 1;
-      response.write(event);
-    }
-  });
+  const each = (event) => {
+    if (previews >= count) return;
+    if (/^event: partial_image/m.test(event)) previews += 1;
+    response.write(event);
+  };
+  return eventwise(each, response, { open: true });
 };
 
 /** Brings a fresh page into a state. */
