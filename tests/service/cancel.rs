@@ -143,6 +143,9 @@ async fn a_job_that_nobody_begins_to_follow_is_abandoned_even_in_the_queue() {
         .job(&red_with(2, &json!({"abandon_after_seconds": 60})))
         .await;
     server.until_line(1, 1).await;
+    server.jobs.sweep(Instant::now() + Duration::from_secs(50));
+    let status = server.get(&waiting).await.is(200).json();
+    assert_eq!(status["state"], "queued");
     server.jobs.sweep(Instant::now() + Duration::from_secs(61));
     assert_eq!(server.ended(&waiting).await["state"], "cancelled");
     assert_eq!(

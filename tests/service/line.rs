@@ -177,6 +177,32 @@ fn a_key_is_free_again_when_its_job_is_forgotten_or_did_not_succeed() {
 }
 
 #[test]
+fn a_job_that_may_be_abandoned_has_its_time_from_when_its_last_follower_leaves() {
+    let (jobs, _assignments) = jobs(BOUNDS);
+    let mut order = order(Keeping::All);
+    order.abandon_after = Some(Duration::from_secs(60));
+    let first = jobs.submit(order).unwrap().attachment;
+    let job = jobs.find(first.id(), Owner::default()).unwrap();
+    let second = jobs.attach(&job);
+    let later = |seconds| Instant::now() + Duration::from_secs(seconds);
+    drop(first);
+    jobs.sweep(later(1000));
+    assert_eq!(job.state(), JobState::Queued, "somebody follows it");
+    drop(second);
+    jobs.sweep(later(59));
+    assert_eq!(job.state(), JobState::Queued, "its time has not passed");
+    drop(jobs.attach(&job));
+    jobs.sweep(later(59));
+    assert_eq!(
+        job.state(),
+        JobState::Queued,
+        "who comes back begins it anew"
+    );
+    jobs.sweep(later(61));
+    assert_eq!(job.state(), JobState::Cancelled);
+}
+
+#[test]
 fn a_key_is_found_even_where_no_place_is_free() {
     let bounds = Bounds {
         capacity: 0,

@@ -55,6 +55,11 @@ impl Host {
         }
     }
 
+    /// What its connections may cost.
+    pub(super) fn limits(&self) -> &ServerLimits {
+        &self.limits
+    }
+
     /// Answers one request.
     async fn answer(
         self: Arc<Self>,

@@ -44,7 +44,8 @@ pub struct ServerLimits {
 }
 
 /// A silent peer is asked whether it is there after this time, and again every few seconds: one whose machine is gone
-/// without a word would hold its place for as long as its picture takes.
+/// without a word would hold its place for as long as its picture takes. A peer that is sent events is never silent in that
+/// sense; there the kernel counts how long they stay unconfirmed, which without `write_stall` would be a quarter of an hour.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(10));
@@ -98,9 +99,12 @@ struct Connections {
 
 impl Connections {
     fn begin(&mut self, stream: TcpStream, place: Place) {
-        // Without either option the connection is slower to send or to be given up, and still works.
+        // Without these options the connection is slower to send or to be given up, and still works.
         let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+        let socket = SockRef::from(&stream);
+        let _ = socket.set_tcp_keepalive(&KEEPALIVE);
+        #[cfg(target_os = "linux")]
+        let _ = socket.set_tcp_user_timeout(Some(self.host.limits().write_stall));
         let (host, closing) = (Arc::clone(&self.host), self.closing.subscribe());
         self.tasks
             .spawn(connection::serve(host, stream, place, closing));
