@@ -45,7 +45,7 @@ const upToPreview = (count, response) => {
 const states = {
   async idle({ studio }) {
     await studio.fill({ prompt: CACTUS });
-    await studio.estimate.getByText(/\d/).waitFor();
+    await studio.estimate.getByText(/second|\d/).waitFor();
   },
   async drawing({ studio, front }) {
     await studio.drawn({ prompt: OTHERS[0], seed: SEED });
