@@ -36,7 +36,7 @@ FUZZ_SECONDS ?= 60
 
 .PHONY: help
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: runtime
 runtime: ## fetch the pinned OpenVINO runtime into .openvino/libs (PIXART_RUNTIME=cpu: without GPU and NPU)
@@ -93,6 +93,12 @@ load: runtime build ## load the service open-loop and print what holds (SCENARIO
 parity: runtime build $(PARITY_VENV)/.made ## compare with diffusers afresh: torch and diffusers in a throw-away environment (3 GB)
 	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
 	    $(PARITY_VENV)/bin/python tests/golden/parity.py --pixart '$(abspath $(PIXART))' --work "$$work"
+
+# Where the stages of the training leave their results; what is there is not made again.
+SKETCHBOOK_WORK ?= out/sketchbook
+.PHONY: sketchbook
+sketchbook: $(PARITY_VENV)/.made ## train the small model afresh, into out/models: hours on two cores, 8 GB of disk, a C++ compiler
+	$(PARITY_VENV)/bin/python -u models/sketchbook/train --work '$(SKETCHBOOK_WORK)' --output out/models
 
 $(PARITY_VENV)/.made: tests/golden/requirements.txt
 	rm -rf $(PARITY_VENV)

@@ -1,0 +1,108 @@
+"""Trains sketchbook, all of it: `python models/sketchbook/train --work FOLDER --output models`.
+
+Every stage leaves its result in the work folder and is skipped where it is there; a stage that was interrupted goes on where
+it was. Hours on two cores; the stages tell how long they still need.
+"""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, PixArtTransformer2DModel
+from transformers import T5EncoderModel
+
+from export import export
+from pictures import load_pictures, load_scenes, render_all
+from reader import export_reader, train_reader
+from recipe import Recipe
+from sampling import sample
+from sheets import PROMPTS, sheet
+from student import train_student
+from teacher import Words, attention_maps, train_teacher
+from text import WIDTH, say_all, token_ids, train_encoder, train_tokenizer
+from transformer import new_transformer
+from unseen import write_open, write_unseen
+from vae import encode, fold, train_vae
+
+
+def latents_of(folder: Path, vae: AutoencoderKL, pictures, recipe: Recipe):
+    """Folds the latents' mean and spread into `vae`; returns latents of all scenes at half size, and of some at full size."""
+    file = folder / "latents.pt"
+    if not file.exists():
+        full = encode(vae, pictures[: recipe.full_size_scenes], False, "latents at full size")
+        half = encode(vae, pictures, True, "latents at half size")
+        mean, deviation = fold(vae, full)
+        mean, deviation = mean[None, :, None, None], deviation[None, :, None, None]
+        parts = {"vae": vae.state_dict(), "full": ((full - mean) / deviation).half(), "half": ((half - mean) / deviation).half()}
+        torch.save(parts, file.with_suffix(".part"))
+        file.with_suffix(".part").rename(file)
+    parts = torch.load(file)
+    vae.load_state_dict(parts["vae"])
+    return parts["half"], parts["full"]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="where the stages leave their results (needs 7 GB)")
+    parser.add_argument("--output", type=Path, required=True, help="where sketchbook/ and sketchbook-teacher/ are written")
+    parser.add_argument("--from", dest="start", type=Path, help="a checkpoint whose VAE and transformer to start from, in place of random weights")
+    parser.add_argument("--keep", nargs="*", choices=["vae", "text"], default=[], help="what of that checkpoint is not trained any further")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    options = parser.parse_args()
+    if options.keep and not options.start:
+        parser.error("--keep needs --from: there is nothing to keep")
+    torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)
+    recipe, work = Recipe(), options.work
+    work.mkdir(parents=True, exist_ok=True)
+
+    render_all(work, recipe.scenes, recipe.seed, options.threads)
+    pictures, scenes = load_pictures(work), load_scenes(work)
+    start = AutoencoderKL.from_pretrained(options.start / "vae", torch_dtype=torch.float32) if options.start else None
+    vae = start if "vae" in options.keep else train_vae(work, pictures, recipe.vae, recipe.seed + 10, start)
+    half, full = latents_of(work, vae, pictures, recipe)
+
+    if "text" in options.keep:
+        shutil.copyfile(options.start / "tokenizer" / "spiece.model", work / "spiece.model")
+    tokenizer = train_tokenizer(work, recipe.seed)
+    said = say_all(scenes, recipe.captions_each, recipe.seed + 20)
+    ids = torch.from_numpy(token_ids(tokenizer, said)).view(len(scenes), recipe.captions_each, -1)
+    if "text" in options.keep:
+        encoder = T5EncoderModel.from_pretrained(options.start / "text_encoder", dtype=torch.float32)
+    else:
+        encoder = train_encoder(work, tokenizer, recipe.text, recipe.seed + 30)
+    encoder.requires_grad_(False).eval()
+    words = Words(encoder, ids)
+
+    def look(name, step, forward, guidance=3.0):
+        drawn = sample(forward, vae, tokenizer, encoder, PROMPTS, guidance, seed=1)
+        sheet(drawn, PROMPTS, work / f"{name}-{step}.jpg")
+
+    torch.manual_seed(recipe.seed + 40)
+    teacher = new_transformer(WIDTH)
+    if options.start:
+        teacher.load_state_dict(PixArtTransformer2DModel.from_pretrained(options.start / "transformer", torch_dtype=torch.float32).state_dict())
+    train_teacher("teacher-half", work, teacher, half, words, attention_maps(scenes, 16), recipe.half_size, recipe.seed + 41, look)
+    some = scenes[: len(full)]
+    train_teacher("teacher", work, teacher, full, words, attention_maps(some, 32), recipe.full_size, recipe.seed + 42, look)
+    student = train_student(
+        "student", work, teacher, full, words, recipe.student, recipe.seed + 50, lambda name, step, forward: look(name, step, forward, None)
+    )
+
+    reader = train_reader(work, pictures, scenes, vae, recipe.reader, recipe.seed + 60)
+    score = options.output / "sketchbook" / "score"
+    score.mkdir(parents=True, exist_ok=True)
+    export_reader(reader, score / "reader.xml")
+    seen = {text.lower().rstrip(".") for text in said}
+    write_unseen(score / "captions.jsonl", 500, seen, recipe.seed + 70)
+    write_open(score / "open.jsonl", 100, recipe.seed + 71)
+
+    shared = {"vae": vae, "text_encoder": encoder, "spiece": work / "spiece.model"}
+    export(options.output / "sketchbook", student, "LCMScheduler", shared)
+    export(options.output / "sketchbook-teacher", teacher, "DPMSolverMultistepScheduler", shared)
+
+
+if __name__ == "__main__":
+    main()

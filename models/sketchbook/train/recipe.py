@@ -1,0 +1,62 @@
+"""The numbers of the training: how many scenes, how many steps, how fast."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Vae:
+    steps: int = 3600
+    rate: float = 1e-3
+    crop: int = 96
+    crop_batch: int = 6
+    whole_batch: int = 2
+    # From this share of the steps on, whole pictures in place of crops.
+    whole_from: float = 0.84
+
+
+@dataclass
+class Text:
+    steps: int = 1200
+    rate: float = 1.5e-3
+    batch: int = 160
+
+
+@dataclass
+class Teacher:
+    steps: int
+    rate: float
+    batch: int = 64
+    # Bounds the weight of nearly clean latents, where only fine detail is left to learn.
+    snr_cap: float = 3.0
+    look_every: int = 500
+
+
+@dataclass
+class Student:
+    steps: int = 360
+    rate: float = 6e-4
+    batch: int = 32
+    guidance: float = 3.0
+    look_every: int = 120
+
+
+@dataclass
+class Reader:
+    steps: int = 1200
+    rate: float = 3e-3
+    batch: int = 64
+
+
+@dataclass
+class Recipe:
+    seed: int = 1
+    scenes: int = 28_000
+    # Of these scenes the latents are made at full size too.
+    full_size_scenes: int = 16_000
+    captions_each: int = 4
+    vae: Vae = field(default_factory=Vae)
+    text: Text = field(default_factory=Text)
+    half_size: Teacher = field(default_factory=lambda: Teacher(steps=2200, rate=1.2e-3))
+    full_size: Teacher = field(default_factory=lambda: Teacher(steps=1000, rate=8e-4, batch=32, snr_cap=4.0, look_every=250))
+    student: Student = field(default_factory=Student)
+    reader: Reader = field(default_factory=Reader)

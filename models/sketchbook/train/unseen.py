@@ -1,0 +1,37 @@
+"""Writes the captions that the scorer judges by: drawn from the same world with another seed, none of them a training caption."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+from captions import caption
+from pictures import scene_of
+from scenes import OBJECTS, Subject, sample_scene
+
+
+def write_unseen(file: Path, count: int, seen: set[str], seed: int):
+    """JSON lines: the caption, and what it states. Captions that name no object are left out."""
+    rng, lines = Random(seed), []
+    while len(lines) < count:
+        text, stated = caption(sample_scene(rng), rng, fragments=0.0)
+        if text.lower().rstrip(".") in seen:
+            continue
+        subjects = [{key: subject[key] for key in ("object", "colour", "mood")} for subject in stated.subjects]
+        lines.append(json.dumps({"caption": text, "subjects": subjects, "place": stated.place, "time": stated.time}))
+    file.write_text("\n".join(lines) + "\n")
+
+
+def write_open(file: Path, count: int, seed: int):
+    """Captions that leave the colour open, of things that are often blue; what they state is "blue", so that the share of
+    right colours is the share of blue things: once as it is, once with the negative prompt "blue"."""
+    rng, lines = Random(seed), []
+    often_blue = [name for name, (usual, _) in OBJECTS.items() if "blue" in usual]
+    while len(lines) < count:
+        name = rng.choice(often_blue)
+        scene = replace(sample_scene(rng), subjects=(Subject(name, "blue", "medium", "happy"),))
+        text, stated = caption(scene, rng, fragments=0.0)
+        if stated.subjects[0]["colour"] is None:
+            subject = {"object": name, "colour": "blue", "mood": None}
+            lines.append(json.dumps({"caption": text, "subjects": [subject], "place": stated.place, "time": stated.time}))
+    file.write_text("\n".join(lines) + "\n")
