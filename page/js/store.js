@@ -1,24 +1,25 @@
 // Small things that a reload finds again, in the tab's session store. Where there is none, they last as long as the page.
 
+/** What this page has written itself: newer than the store where that is full. */
 const spare = new Map();
 
 /** The value kept under this name, or nothing. */
 export function recall(name) {
+  if (spare.has(name)) return spare.get(name);
   try {
-    const text = sessionStorage.getItem(name);
-    return text === null ? spare.get(name) : JSON.parse(text);
+    return JSON.parse(sessionStorage.getItem(name)) ?? undefined;
   } catch {
-    return spare.get(name);
+    return undefined;
   }
 }
 
 /** Keeps a value; null forgets it. */
-export function remember(name, value) {
-  if (value === null || value === undefined) spare.delete(name);
-  else spare.set(name, value);
+export function remember(name, value = null) {
+  spare.set(name, value ?? undefined);
   try {
-    if (value === null || value === undefined) sessionStorage.removeItem(name);
-    else sessionStorage.setItem(name, JSON.stringify(value));
+    // First, so that a full store does not hand an old value to a reload.
+    sessionStorage.removeItem(name);
+    if (value !== null) sessionStorage.setItem(name, JSON.stringify(value));
   } catch {
     // Full or forbidden: the spare one has it.
   }
