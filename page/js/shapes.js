@@ -22,7 +22,7 @@ export function offered({ sizes, defaults, limits }) {
     const ratio = across / down;
     const size = trained ? nearest(sizes.bins, ratio) : inArea(width * height, ratio, limits);
     return { name, size };
-  });
+  }).filter(({ size }, at, all) => all.findIndex((other) => other.size === size) === at);
 }
 
 function nameOf(ratio) {

@@ -38,7 +38,7 @@ export function snippets(full, base, hasKey) {
   const isExact = BigInt(request.seed) <= BigInt(Number.MAX_SAFE_INTEGER);
   return {
     curl: [
-      `curl ${shell(url)} \\`,
+      `curl --fail-with-body ${shell(url)} \\`,
       ...(hasKey ? [`  --header "Authorization: Bearer $PIXART_KEY" \\`] : []),
       `  --header 'Accept: ${media}' \\`,
       `  --json ${shell(line)} \\`,

@@ -25,5 +25,6 @@ export const times = (size) => size.replace("x", " × ");
 export function sentence(message) {
   const text = message.trim();
   const end = /[.!?…]$/.test(text) ? "" : ".";
-  return text.charAt(0).toUpperCase() + text.slice(1) + end;
+  // The name of a field stays as it is written.
+  return (/^(\w*_|n )/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1)) + end;
 }
