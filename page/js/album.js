@@ -5,15 +5,21 @@ const NAME = "pixart";
 const TABLE = "pictures";
 
 let opened;
+/** The next one opens it anew. */
+const shut = () => (opened = undefined);
 
 function open() {
   opened ??= new Promise((resolve, reject) => {
     const request = indexedDB.open(NAME, 1);
     request.onupgradeneeded = () => request.result.createObjectStore(TABLE, { keyPath: "id" }).createIndex("created", "created");
-    request.onsuccess = () => resolve(request.result);
+    request.onsuccess = () => {
+      request.result.onclose = shut;
+      resolve(request.result);
+    };
     request.onerror = () => reject(request.error);
     request.onblocked = () => reject(new Error("the database is held by another page"));
   });
+  opened.catch(shut);
   return opened;
 }
 
@@ -24,8 +30,8 @@ async function run(mode, act) {
     const transaction = database.transaction(TABLE, mode);
     const request = act(transaction.objectStore(TABLE));
     transaction.oncomplete = () => resolve(request?.result);
+    // What fails is aborted, and only then its reason is known.
     transaction.onabort = () => reject(transaction.error ?? new Error("not written"));
-    transaction.onerror = () => reject(transaction.error);
   });
 }
 
@@ -39,7 +45,7 @@ export async function all() {
   }
 }
 
-/** Keeps one more. Resolves with the ids of those that had to leave, and with whether it is kept. */
+/** Keeps one more, if it can. Resolves with the ids of those that had to leave. */
 export async function keep({ url: _url, ...picture }) {
   const gone = [];
   const letGo = async () => {
@@ -49,20 +55,19 @@ export async function keep({ url: _url, ...picture }) {
     gone.push(oldest);
     return true;
   };
+  const put = () =>
+    run("readwrite", (table) => table.put(picture)).catch(async (error) => {
+      // No room: the oldest makes some, as long as there is one. Whatever else is wrong, they cannot mend.
+      if (error?.name !== "QuotaExceededError" || !(await letGo())) throw error;
+      return put();
+    });
   try {
+    await put();
     while ((await run("readonly", (table) => table.count())) > MOST && (await letGo()));
-    for (;;) {
-      try {
-        await run("readwrite", (table) => table.put(picture));
-        return { gone, kept: true };
-      } catch {
-        // No room: the oldest makes some, as long as there is one.
-        if (!(await letGo())) return { gone, kept: false };
-      }
-    }
   } catch {
-    return { gone, kept: false };
+    // It lasts as long as the page.
   }
+  return gone;
 }
 
 export const forget = (id) => run("readwrite", (table) => table.delete(id)).catch(() => {});

@@ -17,6 +17,15 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** Before something vanishes or falls asleep: a focus that is in it goes on to the first of these that takes it. */
+export function leave(element, ...onward) {
+  if (!element.contains(document.activeElement)) return;
+  for (const next of onward) {
+    next?.focus({ preventScroll: true });
+    if (document.activeElement === next) return;
+  }
+}
+
 /** Says something to those who hear the page. */
 export function say(text) {
   byId("say").textContent = text;
