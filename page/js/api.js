@@ -19,7 +19,17 @@ export class Failure extends Error {
 /** How long the head of an answer, and an answer that is no stream, may take. */
 const PATIENCE_MS = 30_000;
 
-const patience = (signal) => AbortSignal.any([AbortSignal.timeout(PATIENCE_MS), ...(signal ? [signal] : [])]);
+/** Follows the first of these signals that is aborted; `AbortSignal.any` is younger than some browsers. */
+export function anyOf(...signals) {
+  const any = new AbortController();
+  for (const signal of signals) {
+    if (signal.aborted) any.abort(signal.reason);
+    else signal.addEventListener("abort", () => any.abort(signal.reason), { once: true, signal: any.signal });
+  }
+  return any.signal;
+}
+
+export const patience = (...signals) => anyOf(AbortSignal.timeout(PATIENCE_MS), ...signals);
 
 /** Whether the page itself has stopped a call; running out of patience is another thing. */
 const wasStopped = (signal) => signal?.aborted && signal.reason?.name !== "TimeoutError";
@@ -41,9 +51,19 @@ const KINDS = {
   missing_field: "invalid",
   unknown_field: "invalid",
   conflicting_fields: "invalid",
+  duplicate_field: "invalid",
+  too_costly: "invalid",
   body_too_large: "invalid",
+  body_timeout: "broken",
+  deadline_exceeded: "broken",
   internal_error: "broken",
   inference_failed: "broken",
+};
+
+/** Where the service's own words speak of what this page has no control for: a deadline is its operator's here. */
+const WORDS = {
+  deadline_exceeded: "The picture was not there within the time that the server allows. A smaller one, or fewer steps, take less.",
+  deadline_too_short: "It would not be there within the time that the server allows. Try again later, or with a smaller size or fewer steps.",
 };
 
 /** Sends a request and hands out its answer, which has a good status. */
@@ -65,7 +85,7 @@ export async function call(path, { method = "GET", body, headers = {}, signal } 
 
 /** The same where the answer must be JSON. */
 export async function json(path, options = {}) {
-  const signal = patience(options.signal);
+  const signal = patience(...(options.signal ? [options.signal] : []));
   const response = await call(path, { ...options, signal });
   const media = response.headers.get("content-type") ?? "";
   const text = await whole(response, signal);
@@ -95,10 +115,10 @@ export function strange(media, text) {
 
 /** What a service's refusal says. */
 export function told(error, status = 0, retryAfter = null) {
-  let kind = KINDS[error.code] ?? (status >= 500 ? "broken" : "refused");
+  const kind = KINDS[error.code] ?? (status >= 500 ? "broken" : "refused");
   // Prefer the refusal's own word on when to come back; a refusal that no waiting mends has none.
   const waits = ["full", "draining", "loading"].includes(kind) ? (retryAfter ?? 3) : null;
-  return new Failure(kind, error.message, { code: error.code, param: error.param, retryAfter: waits });
+  return new Failure(kind, WORDS[error.code] ?? error.message, { code: error.code, param: error.param, retryAfter: waits });
 }
 
 async function failure(response) {

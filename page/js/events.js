@@ -1,24 +1,29 @@
 // Server-sent events out of a fetch, which unlike EventSource can carry a key and be told apart from a page of HTML.
 
-import { call, strange } from "./api.js";
+import { Failure, anyOf, call, strange } from "./api.js";
 
-/** The service says something at least every 15 seconds: a stream that is silent for so long is lost. */
-const SILENCE_MS = 45_000;
+/** The service says something at least every 15 seconds: a stream that is silent for twice as long is lost. */
+const SILENCE_MS = 32_000;
 
 /** Yields {name, data} until the stream ends. Whether that was its proper end is for the reader to know. */
 export async function* events(path, signal) {
   const silence = new AbortController();
-  let timer = setTimeout(() => silence.abort(), SILENCE_MS);
-  const response = await call(path, { headers: { accept: "text/event-stream" }, signal: AbortSignal.any([signal, silence.signal]) });
-  const media = response.headers.get("content-type") ?? "";
-  if (!media.startsWith("text/event-stream") || !response.body) throw strange(media, media && "text");
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let unread = "";
+  let timer;
+  const listen = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => silence.abort(new Failure("broken", "The server has fallen silent.", { code: "silence" })), SILENCE_MS);
+  };
+  let reader;
   try {
+    listen();
+    const response = await call(path, { headers: { accept: "text/event-stream" }, signal: anyOf(signal, silence.signal) });
+    const media = response.headers.get("content-type") ?? "";
+    if (!media.startsWith("text/event-stream") || !response.body) throw strange(media, media && "text");
+    reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let unread = "";
     for (;;) {
       const { value, done } = await reader.read();
-      clearTimeout(timer);
-      timer = setTimeout(() => silence.abort(), SILENCE_MS);
+      listen();
       if (done) return;
       unread += value;
       for (let end = unread.indexOf("\n\n"); end >= 0; end = unread.indexOf("\n\n")) {
@@ -29,7 +34,7 @@ export async function* events(path, signal) {
     }
   } finally {
     clearTimeout(timer);
-    reader.cancel().catch(() => {});
+    reader?.cancel().catch(() => {});
   }
 }
 

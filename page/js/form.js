@@ -8,8 +8,8 @@ import { plural, times } from "./words.js";
 /** The steps of the notebook's slider, which a scheduler that recommends fewer is shown with too. */
 const USUAL_MOST_STEPS = 20;
 const LARGEST_SEED = 2n ** 64n - 1n;
-/** Seconds that a job goes on after the page has gone: longer than a reload takes. */
-const ABANDON_AFTER_SECONDS = 10;
+/** Seconds that a job goes on after the page has gone: longer than a reload takes, and than a lost stream is looked for. */
+const ABANDON_AFTER_SECONDS = 15;
 
 let capabilities;
 /** Whether the seed in the field has been drawn with: then an unlocked one is rolled anew. */
@@ -38,11 +38,16 @@ export function build(facts, whenChanged) {
   field.count.max = limits.max_images;
   changed = () => {};
   reset();
-  if (draft) fill(draft, { keep: true });
-  else roll();
-  setLock(draft?.locked ?? false);
+  roll();
+  try {
+    if (draft) fill(draft, { keep: true });
+  } catch {
+    // Not of this page's making: what could be taken over is.
+  }
+  setLock(draft?.locked === true);
   changed = whenChanged;
   byId("controls").disabled = false;
+  byId("go").disabled = false;
 }
 
 function reset() {
@@ -80,7 +85,7 @@ function takeSize(size) {
   note();
 }
 
-export function roll() {
+function roll() {
   const [number] = crypto.getRandomValues(new Uint32Array(1));
   field.seed.value = number;
   spent = false;
@@ -99,6 +104,7 @@ function setLock(locked) {
 /** Something is different: keep it for a reload, and tell. */
 function note() {
   if (!capabilities) return;
+  for (const input of Object.values(field)) input.removeAttribute("aria-invalid");
   remember("draft", { ...read(), negative_prompt: field.negative.value, locked: isLocked(), spent });
   changed();
 }
@@ -161,11 +167,15 @@ export function problem({ prompt, negative_prompt: negative = "", size, n, seed 
   return null;
 }
 
+/** Marks a field as what is wrong, until something is changed. */
+export const blame = (input) => input.setAttribute("aria-invalid", "true");
+
 /** Goes to the field that a refusal is about. */
 export function focusOn(where) {
   const names = { negative_prompt: "negative", size: "width", num_inference_steps: "steps", guidance_scale: "guidance", n: "count", output_format: "format" };
   const target = typeof where === "string" ? (field[names[where] ?? where] ?? field.prompt) : where;
   if (target === field.width || target === field.height) byId("other-sizes").open = true;
+  blame(target);
   target.focus();
 }
 

@@ -3,14 +3,13 @@
 // The job is asked to end when nobody follows it for a while: so closing the tab stops it, and a reload does not. Its
 // request goes with a key of its own, so that asking twice, after a lost answer or a reload, is asking once.
 
-import { Failure, body, call, json, told } from "./api.js";
+import { Failure, body, call, json, patience, told } from "./api.js";
 import { events } from "./events.js";
 import { asJob } from "./form.js";
 import { recall, remember } from "./store.js";
 
-/** Pauses before a lost stream is looked for again, in seconds; a stream that has lived for long counts them anew. */
-const PAUSES = [0.3, 1, 2, 4];
-const LONG_MS = 10_000;
+/** Pauses before a lost stream is looked for again, in seconds; a stream that has told something new counts them anew. */
+const PAUSES = [0.3, 1, 2, 3];
 
 const pause = (seconds, signal) =>
   new Promise((resolve, reject) => {
@@ -22,7 +21,13 @@ const pause = (seconds, signal) =>
   });
 
 /** What a reload left behind: the request of a job that may still be drawn, or nothing. */
-export const leftBehind = () => recall("job");
+export function leftBehind() {
+  const job = recall("job");
+  const { key, since, request } = job ?? {};
+  if (typeof key === "string" && Number.isFinite(since) && typeof request?.prompt === "string" && /^\d+$/.test(request.seed)) return job;
+  forget();
+  return undefined;
+}
 
 export const forget = () => remember("job", null);
 
@@ -50,21 +55,25 @@ export async function ask(job, signal) {
 /** Takes it back. If the server cannot hear it, it will miss us. */
 export async function takeBack(job) {
   forget();
-  if (job.id) await call(`v1/jobs/${job.id}`, { method: "DELETE" }).catch(() => {});
+  if (job.id) await call(`v1/jobs/${job.id}`, { method: "DELETE", signal: patience() }).catch(() => {});
 }
 
 /**
- * Follows it to its end. `see` has a function for each event: queued, started, step, preview, picture. Returns the
+ * Follows it to its end. `see` has a function for each event: queued, started, step, preview, picture, lost. Returns the
  * summary of the whole. A stream that breaks off is looked for again; so many times in a row, then it is a failure.
  */
 export async function follow(job, see, signal) {
   const got = new Set();
+  const heard = new Set();
   let lost = 0;
   for (;;) {
-    const since = performance.now();
     try {
       for await (const { name, data } of events(`v1/jobs/${job.id}/events?response_format=b64_json`, signal)) {
         if (name === "completed") return data;
+        // A stream that is taken up again repeats where the job stands: that alone is no news.
+        const news = [name, data.position, data.image_index, data.step].join();
+        if (!heard.has(news)) lost = 0;
+        heard.add(news);
         if (name === "error") throw ended(data);
         if (name === "image") take(job, data, got, see);
         else if (name === "partial_image") see.preview?.(data);
@@ -74,10 +83,11 @@ export async function follow(job, see, signal) {
     } catch (failure) {
       if (signal.aborted) throw signal.reason;
       const isOver = failure.isEnd || ["key", "refused", "invalid", "draining"].includes(failure.kind);
-      if (performance.now() - since > LONG_MS) lost = 0;
       if (isOver || lost >= PAUSES.length) throw failure instanceof Failure ? failure : broken();
+      see.lost?.();
       await pause(PAUSES[lost], signal);
-      lost += 1;
+      // A silence has taken its time already.
+      lost += failure.code === "silence" ? 2 : 1;
     }
   }
 }
@@ -99,5 +109,6 @@ function take(job, { image_index: index, b64_json: base64, timings, receipt }, g
   // Seeds beyond 53 bits do not survive JSON in JavaScript: this one is counted from the request's.
   const seed = String(BigInt.asUintN(64, BigInt(job.request.seed) + BigInt(index)));
   const request = { ...job.request, seed, n: 1 };
-  see.picture({ id: `${job.id}-${index}`, index, blob, request, timings, receipt: { ...receipt, seed }, created: Date.now() });
+  // By the key: the same request, asked for again, is another job and the same picture.
+  see.picture({ id: `${job.key}-${index}`, index, blob, request, timings, receipt: { ...receipt, seed }, created: Date.now() });
 }
