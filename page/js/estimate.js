@@ -1,7 +1,7 @@
 // What drawing would take, told before it: seconds, the queue, what is cut or moved. Asked when the form has rested a moment.
 
 import { body, json } from "./api.js";
-import { byId, make } from "./dom.js";
+import { byId, make, say } from "./dom.js";
 import * as form from "./form.js";
 import { duration, sentence } from "./words.js";
 
@@ -9,6 +9,7 @@ const REST_MS = 300;
 let timer;
 let asking;
 let asked = "";
+let said = "";
 
 /** The form has changed: ask again soon. */
 export function later() {
@@ -35,6 +36,7 @@ export async function now({ afresh = false } = {}) {
   if (problem) {
     asked = "";
     asking?.abort();
+    form.blame(problem.field);
     return show("", [problem.text]);
   }
   // The seed changes neither time nor warnings.
@@ -65,6 +67,10 @@ function show(line, warnings = []) {
   byId("estimate").textContent = line;
   if (!line) byId("tokens").textContent = "";
   const list = byId("warnings");
+  // Said once, not with every key.
+  const words = warnings.join(" ");
+  if (words && words !== said) say(words);
+  said = words;
   list.hidden = warnings.length === 0;
   list.replaceChildren(...warnings.map((text) => make("li", {}, text)));
 }

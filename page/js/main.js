@@ -2,7 +2,7 @@
 
 import { Failure, apiKey, json, useKey } from "./api.js";
 import * as compare from "./compare.js";
-import { byId, enter, say } from "./dom.js";
+import { byId, enter, leave, say } from "./dom.js";
 import * as estimate from "./estimate.js";
 import * as examples from "./examples.js";
 import * as form from "./form.js";
@@ -69,9 +69,10 @@ async function draw(request, found = null) {
   const stop = new AbortController();
   const one = found ?? job.begin(request);
   under = { job: one, stop };
-  busy(true);
   progress.show(one, { asking: found ? "Looking for the picture" : "Asking the server" });
+  busy(true);
   let first = null;
+  let isLost = false;
   const see = {
     ...progress.see,
     picture(fresh) {
@@ -84,15 +85,18 @@ async function draw(request, found = null) {
     },
   };
   try {
-    // A lost server may come back with the job or without it: asking again with the same key finds out.
+    // A lost answer is asked for again with the same key, and is the same job.
     const summary = await patiently(async () => {
       if (!one.id) await job.ask(one, stop.signal);
       try {
         return await job.follow(one, see, stop.signal);
       } catch (failure) {
-        // A server that shuts down has ended the job: another one is asked for.
+        // A server that shuts down has ended the job, and one that was started anew knows none: another one is asked for.
         if (failure.isEnd && PASSING[failure.kind]) one.id = null;
-        throw failure;
+        if (failure.code !== "job_not_found" || isLost) throw failure;
+        isLost = true;
+        await job.ask(one, stop.signal);
+        return job.follow(one, see, stop.signal);
       }
     }, stop.signal);
     if (summary === null) {
@@ -103,7 +107,9 @@ async function draw(request, found = null) {
     finish(summary, first);
     settle(first, "done");
   } catch (failure) {
-    job.forget();
+    // What has not ended is drawn for nobody.
+    if (failure.isEnd || failure.code === "job_not_found") job.forget();
+    else if (!stop.signal.aborted) under.left = job.takeBack(one);
     if (stop.signal.aborted) {
       notice.tell("cancelled", "Cancelled.", progress.howFar());
       settle(first, "idle");
@@ -126,25 +132,32 @@ function settle(picture, state) {
   const { left } = under;
   if (picture) strip.keep(picture);
   under = null;
-  progress.hide();
   busy(false);
-  Promise.resolve(left).then(() => estimate.now({ afresh: true }));
+  leave(byId("progress"), state === "done" && byId("download"), byId("go"));
+  progress.hide();
+  Promise.resolve(left).then(() => under || estimate.now({ afresh: true }));
   enter(state === "idle" && picture ? "done" : state);
 }
 
 /** The button cannot be pressed twice; it keeps the focus all the same. What is told of the former picture stays in its place. */
 function busy(is) {
   byId("go").setAttribute("aria-disabled", is);
+  if (is) leave(byId("result"), byId("cancel"));
   byId("head").hidden = is;
   byId("rest").inert = is;
+  strip.hold(is);
+}
+
+/** A failure with words for it, also where this page itself has failed. */
+function worded(failure) {
+  if (failure instanceof Failure) return failure;
+  console.error(failure);
+  return new Failure("broken", "This page has met something that it was not made for.");
 }
 
 /** Says in words why there is no picture, and offers a way on. */
 function fail(failure, { request }, wasFound) {
-  if (!(failure instanceof Failure)) {
-    console.error(failure);
-    failure = new Failure("broken", "This page has met something that it was not made for.");
-  }
+  failure = worded(failure);
   const again = ["Try again", () => draw(request)];
   if (failure.code === "job_not_found" || failure.code === "job_cancelled") {
     const text = failure.code === "job_not_found" ? "The server knows nothing of it any more: it may have been restarted." : "It was stopped, since nobody followed it or somebody took it back.";
@@ -168,18 +181,18 @@ function show(picture) {
 
 function closeCompare() {
   if (!compare.isOpen()) return;
-  compare.close();
   byId("single").hidden = false;
   byId("result").hidden = !result.current();
+  const thumb = byId("thumbs").querySelector('[tabindex="0"]');
+  leave(byId("compare"), thumb, byId("go"));
+  compare.close();
 }
 
 /** The picture on show beside this one; where that is the same, the next one of the strip. */
 function compareWith(picture) {
   const other = result.current()?.id === picture.id ? strip.all().find(({ id }) => id !== picture.id) : result.current();
-  if (!other || under) {
-    notice.tell("hint", under ? "Compare when the drawing has ended." : "It takes two pictures to compare.", "");
-    return;
-  }
+  if (under) return say("Compare when the drawing has ended");
+  if (!other) return notice.tell("hint", "It takes two pictures to compare.", "");
   byId("single").hidden = true;
   byId("result").hidden = true;
   compare.open(other, picture);
@@ -217,11 +230,10 @@ byId("draw").addEventListener("submit", (event) => {
 byId("cancel").addEventListener("click", () => cancel());
 byId("again").addEventListener("click", () => redraw(result.current().request.seed));
 byId("vary").addEventListener("click", () => redraw(String(BigInt.asUintN(64, BigInt(result.current().request.seed) + 1n))));
-byId("close-compare").addEventListener("click", () => {
-  closeCompare();
-  byId("thumbs").querySelector(".thumb")?.focus();
-});
+byId("close-compare").addEventListener("click", closeCompare);
 addEventListener("keydown", (event) => {
+  // An input method, or something that is open, has its own use for the key.
+  if (event.isComposing || event.defaultPrevented) return;
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && byId("draw").contains(event.target)) submit();
   else if (event.key === "Escape" && under) cancel();
   else if (event.key === "Escape" && compare.isOpen()) closeCompare();
@@ -230,10 +242,8 @@ addEventListener("keydown", (event) => {
 
 function cancel() {
   if (!under) return;
-  const hadFocus = document.activeElement === byId("cancel");
   under.left = job.takeBack(under.job);
   under.stop.abort();
-  if (hadFocus) byId("go").focus({ preventScroll: true });
 }
 
 /** Builds the page from what the service says of itself; waits for it where it is not there yet. */
@@ -242,9 +252,11 @@ async function start() {
   try {
     facts = await patiently(() => json("v1/capabilities"));
     if (facts !== null && !facts.model) throw new Failure("broken", "The server's answer is not one that this page understands.");
-  } catch (failure) {
+    if (facts !== null) build(facts);
+  } catch (caught) {
+    const failure = worded(caught);
     enter("failed");
-    notice.tell(failure.kind ?? "broken", "The page could not begin.", sentence(failure.message), ["Try again", start]);
+    notice.tell(failure.kind, "The page could not begin.", sentence(failure.message), ["Try again", start]);
     return;
   }
   if (facts === null) {
@@ -253,12 +265,6 @@ async function start() {
     notice.tell(stoppedAt, title, "Nothing can be drawn until then.", ["Try again", start]);
     return;
   }
-  form.build(facts, estimate.later);
-  examples.show(facts.model.name, (example) => {
-    form.fill(example);
-    byId("prompt").focus();
-  });
-  byId("progress").hidden = true;
   const found = job.leftBehind();
   if (found) {
     loadStrip();
@@ -270,6 +276,14 @@ async function start() {
   await loadStrip();
   const [latest] = strip.all();
   if (latest && !result.current() && !under) show(latest);
+}
+
+function build(facts) {
+  examples.show(facts.model.name, (example) => {
+    form.fill(example);
+    byId("prompt").focus();
+  });
+  form.build(facts, estimate.later);
 }
 
 const loadStrip = () =>

@@ -1,22 +1,26 @@
 // Errors in words, on one card: what has happened, and a way on. `data-kind` says which.
 
-import { byId, make } from "./dom.js";
+import { byId, leave, make, say } from "./dom.js";
 import { plural } from "./words.js";
 
 const card = byId("notice");
-/** Lets go of what the card on show waits for. */
-let letGo = () => {};
+/** Lets go of what the card on show waits for, where it does. */
+let letGo = null;
+/** Where the focus goes that was on the card. */
+const onward = () => [byId("cancel"), byId("go"), byId("theme")];
 
 /** Takes the card away. Who waits for its answer gets none. */
 export function clear() {
-  letGo();
+  letGo?.();
+  leave(card, ...onward());
   card.hidden = true;
   card.replaceChildren();
   delete card.dataset.kind;
 }
 
 function open(kind, title, text, ...more) {
-  letGo();
+  letGo?.();
+  leave(card, ...onward());
   card.dataset.kind = kind;
   const words = make("div", { class: "words" }, make("strong", {}, title), text ? make("p", { dir: "auto" }, text) : "");
   card.replaceChildren(words, ...more);
@@ -25,8 +29,9 @@ function open(kind, title, text, ...more) {
 
 const close = (then = clear) => make("button", { type: "button", class: "quiet round dismiss", "aria-label": "Dismiss", click: then }, "×");
 
-/** Says something and lets it be dismissed; `actions` are [label, what to do]. */
+/** Says something and lets it be dismissed; `actions` are [label, what to do]. A hint takes no card away that waits. */
 export function tell(kind, title, text, ...actions) {
+  if (kind === "hint" && letGo) return say(title);
   const buttons = actions.map(([label, act], index) =>
     make(
       "button",
@@ -90,7 +95,7 @@ function answered(signal, none, show) {
   return new Promise((resolve) => {
     let tidy = () => {};
     const settle = (answer) => {
-      letGo = () => {};
+      letGo = null;
       signal?.removeEventListener("abort", aborted);
       tidy();
       resolve(answer);

@@ -1,6 +1,6 @@
 // What is seen while a picture is drawn: the place in the queue, steps, seconds, the preview.
 
-import { byId, enter, say } from "./dom.js";
+import { byId, enter } from "./dom.js";
 import { duration, plural } from "./words.js";
 
 let job;
@@ -29,7 +29,6 @@ export function hide() {
   clearInterval(clock);
   byId("progress").hidden = true;
   byId("preview").hidden = true;
-  byId("frame").classList.remove("busy");
   document.title = "pixart";
 }
 
@@ -55,13 +54,14 @@ export const see = {
     preview.src = `data:image/${format};base64,${data}`;
     preview.alt = `Preview of step ${step + 1}`;
     preview.hidden = false;
-    byId("frame").classList.add("busy");
+  },
+  lost() {
+    byId("place").textContent = "Looking for the server again";
   },
 };
 
 function begun(index = image) {
   const { n } = job.request;
-  if (document.documentElement.dataset.state !== "drawing") say("Drawing has begun");
   enter("drawing");
   image = index;
   byId("place").textContent = n > 1 ? `Drawing picture ${index + 1} of ${n}` : "Drawing";
