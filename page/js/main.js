@@ -133,7 +133,7 @@ function settle(picture, state) {
   if (picture) strip.keep(picture);
   under = null;
   busy(false);
-  leave(byId("progress"), state === "done" && byId("download"), byId("go"));
+  leave(byId("progress"), state === "done" ? byId("download") : null, byId("go"));
   progress.hide();
   Promise.resolve(left).then(() => under || estimate.now({ afresh: true }));
   enter(state === "idle" && picture ? "done" : state);
