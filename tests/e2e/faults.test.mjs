@@ -12,7 +12,7 @@ const QUICK = { width: 128, height: 128, steps: 4, count: 1 };
 const BROKEN = { expects: [/^request failed: /, /^console error: .*net::ERR_/, /^answer 50\d: /, /^console error: .* 50\d /] };
 
 const isDrawing = (request) => request.method === 'POST' && ['/v1/jobs', '/v1/images'].includes(request.url);
-const isStream = (request) => /\/events$/.test(request.url) || (request.method === 'POST' && request.url === '/v1/images');
+const isStream = (request) => /\/events(\?|$)/.test(request.url) || (request.method === 'POST' && request.url === '/v1/images');
 
 /** The page tells what it met, keeps what was typed, and draws as soon as the server is itself again. */
 async function tellsAndGoesOn(page, studio, front) {

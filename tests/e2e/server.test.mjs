@@ -34,10 +34,13 @@ test('a server that is killed in the middle is told of, and the page goes on', {
   await service.kill();
   await studio.told('offline');
   await service.start();
-  // The job died with the server: the page says so or stands as before, and draws the next.
-  await studio.is('idle', 'failed');
-  await studio.drawn(QUICK);
+  // The job died with the server, which is asked for it once more: nobody has to press anything.
+  await studio.is('drawing');
   await studio.quiet();
+  assert.equal(await service.accepted(), 1, 'once');
+  await studio.cancel.click();
+  await studio.told('cancelled');
+  await studio.drawn(QUICK);
 });
 
 test('a server that shuts down is told of, and the next one draws', { expects: [...BUSY, ...AWAY] }, async ({ studio, service }) => {
