@@ -72,12 +72,16 @@ function stopAt(button) {
 
 function draw() {
   byId("strip").hidden = pictures.length === 0;
+  for (const button of byId("thumbs").querySelectorAll(".mini")) button.setAttribute("aria-disabled", held);
   mark(marked);
 }
 
+let held = false;
+
 /** While something is drawn, nothing can be compared. */
 export function hold(is) {
-  byId("thumbs").classList.toggle("held", is);
+  held = is;
+  draw();
 }
 
 function item(picture) {
