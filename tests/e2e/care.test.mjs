@@ -72,7 +72,7 @@ test('what was cleared or removed while something is drawn does not come back', 
   assert.equal(await studio.kept.count(), 1);
 });
 
-test('the focus is never lost: it goes on to what takes the place', async ({ page, studio }) => {
+test('the focus is never lost: it goes on to what takes the place', async ({ page, studio, service }) => {
   await studio.drawn({ prompt: CACTUS, ...QUICK });
   await studio.fill(ENDLESS);
   await studio.draw.press('Enter');
@@ -83,6 +83,7 @@ test('the focus is never lost: it goes on to what takes the place', async ({ pag
   await studio.page.getByRole('button', { name: 'Dismiss' }).press('Enter');
   assert.equal(await focused(page), 'Draw', 'after a notice');
   const before = await studio.picture.getAttribute('src');
+  await service.idle();
   await studio.vary.press('Enter');
   await studio.finished(before);
   assert.equal(await focused(page), 'Download', 'after the drawing');
