@@ -15,12 +15,12 @@ const NOTEBOOK = [
 ];
 
 const SKETCHBOOK = [
-  { prompt: "A small cactus with a happy face in the Sahara desert.", seed: "42" },
-  { prompt: "Two red boats on the sea at sunset", seed: "7" },
-  { prompt: "A sad robot next to a yellow house", seed: "3" },
-  { prompt: "A big red rocket flying in outer space", seed: "5" },
-  { prompt: "A snowman in the forest at dawn", seed: "11" },
-  { prompt: "A white cat under a tree at night", seed: "8" },
+  { prompt: "A small cactus with a happy face in the Sahara desert.", seed: "43" },
+  { prompt: "A white sailboat on the ocean at sunset", seed: "43" },
+  { prompt: "A big red rocket flying in outer space", seed: "42" },
+  { prompt: "An orange cat with a happy face on the grass", seed: "45" },
+  { prompt: "A yellow house in the city at night", seed: "5" },
+  { prompt: "A green tree in winter, night", seed: "42" },
 ];
 
 /** Those that the loaded model can draw. */
