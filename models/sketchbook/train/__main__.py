@@ -47,7 +47,7 @@ def main():
     parser = argparse.ArgumentParser(prog="train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="where the stages leave their results (needs 7 GB)")
     parser.add_argument("--output", type=Path, required=True, help="where sketchbook/ and sketchbook-teacher/ are written")
-    parser.add_argument("--from", dest="start", type=Path, help="a checkpoint whose VAE and transformer to start from, in place of random weights")
+    parser.add_argument("--from", dest="start", type=Path, help="a checkpoint to start from, in place of random weights: its VAE and, if it has one, its transformer")
     parser.add_argument("--keep", nargs="*", choices=["vae", "text"], default=[], help="what of that checkpoint is not trained any further")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
@@ -82,8 +82,9 @@ def main():
 
     torch.manual_seed(recipe.seed + 40)
     teacher = new_transformer(WIDTH)
-    if options.start:
-        teacher.load_state_dict(PixArtTransformer2DModel.from_pretrained(options.start / "transformer", torch_dtype=torch.float32).state_dict())
+    if options.start and (options.start / "transformer").exists():
+        started = PixArtTransformer2DModel.from_pretrained(options.start / "transformer", torch_dtype=torch.float32)
+        teacher.load_state_dict(started.state_dict())
     train_teacher("teacher-half", work, teacher, half, words, attention_maps(scenes, 16), recipe.half_size, recipe.seed + 41, look)
     some = scenes[: len(full)]
     train_teacher("teacher", work, teacher, full, words, attention_maps(some, 32), recipe.full_size, recipe.seed + 42, look)

@@ -65,6 +65,7 @@ def add_words(file: Path, corpus: list[str]):
         piece = pieces.get("▁" + word) or model.pieces.add(piece="▁" + word)
         piece.score = math.log(count / total)
     model.trainer_spec.vocab_size = len(model.pieces)
+    model.trainer_spec.model_prefix = "spiece"
     file.write_bytes(model.SerializeToString())
 
 
