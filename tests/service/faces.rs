@@ -502,7 +502,8 @@ async fn every_refusal_has_the_one_shape_and_an_id() {
         .await
         .refused(500, "inference_failed");
     for path in [
-        "/",
+        "/page",
+        "/page/",
         "/v1",
         "/v1/",
         "/v1/images/",
