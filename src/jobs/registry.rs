@@ -416,9 +416,11 @@ impl Registry {
         Some(self.left_of_running(now) + before)
     }
 
+    /// Nothing is left of a job that was asked to stop: it lets go within one call of the engine.
     fn left_of_running(&self, now: Instant) -> Duration {
         self.running
             .as_ref()
+            .filter(|running| running.job.stop().is_none())
             .and_then(|running| {
                 let whole = self.drawing(running.job.order())?;
                 Some(whole.saturating_sub(now.saturating_duration_since(running.since)))

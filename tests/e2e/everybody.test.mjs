@@ -27,6 +27,7 @@ async function everyState({ studio, service }, look) {
   await studio.cancel.click();
   await studio.told('cancelled');
   await look('cancelled');
+  await service.idle();
   await studio.drawn({ prompt: CACTUS, ...QUICK, seed: 43 });
   await studio.unfold('Receipt');
   await look('done');
@@ -132,7 +133,7 @@ test('the page is dark where the system is, and the button overrules it for good
   assert(await dark(), 'it is remembered');
 });
 
-test('nothing moves where motion is not wanted', { context: { reducedMotion: 'reduce' } }, async ({ page, studio }) => {
+test('nothing moves where motion is not wanted', { context: { reducedMotion: 'reduce' } }, async ({ page, studio, service }) => {
   const moving = () =>
     page.evaluate(() =>
       document
@@ -146,6 +147,7 @@ test('nothing moves where motion is not wanted', { context: { reducedMotion: 're
   await studio.preview.waitFor();
   assert.deepEqual(await moving(), []);
   await studio.cancel.click();
+  await service.idle();
   await studio.drawn(QUICK);
   assert.deepEqual(await moving(), []);
 });
