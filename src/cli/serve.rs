@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::{Common, ModelFlags, exit, path, say};
 use crate::app::serve::{Announce, Ended};
 use crate::config::{LogFormat, Settings};
-use crate::telemetry::{Logging, log_panics};
+use crate::telemetry::{Logging, log_panics, memory_limit_bytes};
 
 /// Serve pictures over HTTP.
 ///
@@ -73,6 +73,12 @@ impl Serve {
             settings = other_than_default(app.settings()),
             "starting, with these settings and the defaults of config/default.toml"
         );
+        if memory_limit_bytes().is_none() && !app.settings().server.listen.ip().is_loopback() {
+            tracing::warn!(
+                "no memory limit is set for this process, so large pictures take memory from everything beside it: set one \
+                 (docker: --memory 4g; Kubernetes: resources.limits.memory; systemd: MemoryMax=4G)"
+            );
+        }
         let mut announce = ToTerminal {
             format: app.settings().log.format,
         };

@@ -234,8 +234,11 @@ impl Jobs {
 
     /// Looks at the metrics while nothing changes, so that what they say of the jobs adds up.
     pub fn at_rest<T>(&self, look: impl FnOnce(&Metrics) -> T) -> T {
-        let _registry = self.shared.lock();
+        let registry = self.shared.lock();
         self.shared.metrics.set_ready(self.ready().is_ok());
+        self.shared
+            .metrics
+            .set_predicted_wait(registry.wait(Instant::now()));
         look(&self.shared.metrics)
     }
 

@@ -19,6 +19,7 @@ use prometheus::{
 pub use prometheus::proto::MetricFamily;
 
 use super::labels::{JobOutcome, RequestOutcome, RestartReason, Stage};
+use super::machine;
 
 /// Seconds of what takes as long as a picture, and of waiting for it: from a tenth (the embedded model at few steps) to the ten
 /// minutes that clients wait by default.
@@ -69,6 +70,7 @@ struct Series {
     queue_wait: Histogram,
     requests_running: IntGauge,
     requests_waiting: IntGauge,
+    predicted_wait: Gauge,
     stage_duration: [Histogram; Stage::ALL.len()],
     step_duration: Histogram,
     steps: IntCounter,
@@ -120,6 +122,11 @@ impl Metrics {
     pub fn set_line(&self, running: usize, waiting: usize) {
         self.0.requests_running.set(whole(running));
         self.0.requests_waiting.set(whole(waiting));
+    }
+
+    /// What a request that came now would wait before its turn.
+    pub fn set_predicted_wait(&self, wait: Duration) {
+        self.0.predicted_wait.set(wait.as_secs_f64());
     }
 
     /// A stage is done.
@@ -215,13 +222,7 @@ impl Metrics {
 impl Series {
     fn new(queue_capacity: usize) -> Self {
         let shelf = Shelf(Registry::new());
-        // The system's own numbers of this process, under the names that every Prometheus client uses.
-        shelf.put(ProcessCollector::for_self());
-        let capacity = shelf.level(
-            "queue_capacity",
-            "Jobs that may wait beside the running one.",
-        );
-        capacity.set(whole(queue_capacity));
+        shelf.put_what_stands(queue_capacity);
         Self {
             requests: shelf.counters(
                 ("requests_total", "Requests for pictures, by how they ended."),
@@ -253,6 +254,10 @@ impl Series {
             ),
             requests_running: shelf.level("requests_running", "Jobs that are being drawn, 0 or 1."),
             requests_waiting: shelf.level("requests_waiting", "Jobs that wait for their turn."),
+            predicted_wait: shelf.gauge(
+                "predicted_wait_seconds",
+                "Seconds that a request which came now would wait for its turn; 0 before anything was drawn.",
+            ),
             stage_duration: shelf.histograms(
                 (
                     "stage_duration_seconds",
@@ -323,6 +328,27 @@ const PREFIX: &str = "pixart";
 impl Shelf {
     fn put(&self, metric: impl Collector + 'static) {
         self.0.register(Box::new(metric)).expect(SOUND);
+    }
+
+    /// What the process is given: it stands from the start, and only the system changes it.
+    fn put_what_stands(&self, queue_capacity: usize) {
+        // The system's own numbers of this process, under the names that every Prometheus client uses.
+        self.put(ProcessCollector::for_self());
+        let capacity = self.level(
+            "queue_capacity",
+            "Jobs that may wait beside the running one.",
+        );
+        capacity.set(whole(queue_capacity));
+        let memory_limit = self.gauge(
+            "memory_limit_bytes",
+            "The memory limit of the process' control group; 0 where none is set.",
+        );
+        memory_limit.set(machine::memory_limit_bytes().unwrap_or(0) as f64);
+        let cpus = self.level(
+            "cpus",
+            "Cores that the process may use, quotas and affinity considered.",
+        );
+        cpus.set(whole(machine::cpus()));
     }
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
@@ -508,6 +534,7 @@ mod tests {
     fn these_are_the_metrics_and_no_others() {
         let metrics = Metrics::new(8);
         let mut expected = vec![
+            "pixart_cpus",
             "pixart_denoise_step_duration_seconds",
             "pixart_denoise_steps_total",
             "pixart_draining",
@@ -515,7 +542,9 @@ mod tests {
             "pixart_images_total",
             "pixart_jobs_accepted_total",
             "pixart_jobs_finished_total",
+            "pixart_memory_limit_bytes",
             "pixart_model_load_seconds",
+            "pixart_predicted_wait_seconds",
             "pixart_prompt_cache_hits_total",
             "pixart_prompt_cache_misses_total",
             "pixart_queue_capacity",
@@ -603,15 +632,18 @@ mod tests {
             assert_eq!(series.get(&key).map(String::as_str), Some("0"), "{key}");
         }
         for (key, value) in &series {
-            let stands = key.starts_with("process_") || key == "pixart_queue_capacity";
+            let of_machine = ["pixart_cpus", "pixart_memory_limit_bytes"].contains(&key.as_str());
+            let stands =
+                of_machine || key.starts_with("process_") || key == "pixart_queue_capacity";
             assert!(stands || value == "0", "{key} {value}");
         }
         assert_eq!(series["pixart_queue_capacity"], "8");
+        assert_ne!(series["pixart_cpus"], "0");
     }
 
     /// What is recorded, and the series that it moves with their new values.
     type Case = (fn(&Metrics), &'static [(&'static str, &'static str)]);
-    const CASES: [Case; 17] = [
+    const CASES: [Case; 18] = [
         (
             |metrics| metrics.request(RequestOutcome::QueueFull, Duration::from_millis(500)),
             &[
@@ -669,6 +701,10 @@ mod tests {
                 ("pixart_requests_running", "1"),
                 ("pixart_requests_waiting", "3"),
             ],
+        ),
+        (
+            |metrics| metrics.set_predicted_wait(Duration::from_millis(2500)),
+            &[("pixart_predicted_wait_seconds", "2.5")],
         ),
         (
             |metrics| metrics.stage(Stage::VaeDecode, Duration::from_secs(17)),

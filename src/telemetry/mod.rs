@@ -4,8 +4,10 @@
 
 mod labels;
 mod logging;
+mod machine;
 mod metrics;
 
 pub use labels::{JobOutcome, RequestOutcome, RestartReason, Stage};
 pub use logging::{LogError, Logging, log_panics};
+pub use machine::memory_limit_bytes;
 pub use metrics::{BuildInfo, MetricFamily, Metrics};

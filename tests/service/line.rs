@@ -219,6 +219,36 @@ fn a_key_is_found_even_where_no_place_is_free() {
 }
 
 #[test]
+fn nobody_is_told_to_wait_for_what_a_job_that_was_cancelled_would_have_taken() {
+    let bounds = Bounds {
+        capacity: 0,
+        ..BOUNDS
+    };
+    let (jobs, mut assignments) = jobs(bounds);
+    let told = |jobs: &Jobs| match submit(jobs, Keeping::Nothing) {
+        Err(SubmitError::QueueFull { retry_after, .. }) => retry_after,
+        other => panic!("{other:?}"),
+    };
+    let predicted = |jobs: &Jobs| numbers(jobs).of("pixart_predicted_wait_seconds");
+    drop(submit(&jobs, Keeping::All).unwrap());
+    let job = assignments.claim().unwrap();
+    assignments.begun(&job, 0);
+    let mut slow = picture(&job, 1);
+    slow.timings.vae_decode = Duration::from_secs(100);
+    assignments.drawn(&job, slow);
+    assignments.ended(&job, Ending::Succeeded);
+
+    let running = submit(&jobs, Keeping::All).unwrap();
+    assert_eq!(predicted(&jobs), 100);
+    let job = assignments.claim().unwrap();
+    assert!(told(&jobs) > Duration::from_secs(90));
+    jobs.take_back(&job);
+    assert_eq!(told(&jobs), Duration::ZERO);
+    assert_eq!(predicted(&jobs), 0);
+    drop(running);
+}
+
+#[test]
 fn without_its_worker_nobody_is_left_waiting() {
     let (jobs, mut assignments) = jobs(BOUNDS);
     let running = submit(&jobs, Keeping::All).unwrap();
