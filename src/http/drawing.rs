@@ -47,6 +47,11 @@ pub enum ResponseFormat {
     Url,
 }
 
+impl ResponseFormat {
+    /// Each under the name that requests give it.
+    pub const NAMED: [(&str, Self); 2] = [("b64_json", Self::B64Json), ("url", Self::Url)];
+}
+
 /// Something true about the request that its sender may not expect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
@@ -127,10 +132,6 @@ impl DrawingRequest {
         let formats = OutputFormat::ALL.map(|format| (format.name(), format));
         let schedulers = [SchedulerKind::Lcm, SchedulerKind::DpmSolverPlusPlus]
             .map(|scheduler| (scheduler.name(), scheduler));
-        let response_formats = [
-            ("b64_json", ResponseFormat::B64Json),
-            ("url", ResponseFormat::Url),
-        ];
         let mut request = Self {
             prompt,
             negative_prompt,
@@ -143,7 +144,7 @@ impl DrawingRequest {
             output_format: fields.choice("output_format", &formats)?,
             output_compression: output_compression.map(narrow),
             response_format: fields
-                .choice("response_format", &response_formats)?
+                .choice("response_format", &ResponseFormat::NAMED)?
                 .unwrap_or(ResponseFormat::B64Json),
             deadline: fields
                 .positive_number("deadline_seconds", MAX_DEADLINE_SECONDS)?

@@ -183,15 +183,16 @@ fn response_format(query: &str) -> Result<ResponseFormat, ApiError> {
     let asked = query
         .split('&')
         .find_map(|pair| pair.strip_prefix(NAME)?.strip_prefix('='));
-    match asked {
-        None | Some("url") => Ok(ResponseFormat::Url),
-        Some("b64_json") => Ok(ResponseFormat::B64Json),
-        Some(_) => Err(ApiError::new(
-            ErrorCode::InvalidValue,
-            format!("{NAME} is url or b64_json"),
-        )
-        .about(NAME)),
-    }
+    let Some(asked) = asked else {
+        return Ok(ResponseFormat::Url);
+    };
+    let found = ResponseFormat::NAMED
+        .iter()
+        .find(|(name, _)| *name == asked);
+    found.map(|&(_, format)| format).ok_or_else(|| {
+        let known = ResponseFormat::NAMED.map(|(name, _)| name).join(" or ");
+        ApiError::new(ErrorCode::InvalidValue, format!("{NAME} is {known}")).about(NAME)
+    })
 }
 
 fn find(service: &Service, caller: Caller, id: &str) -> Result<Arc<Job>, ApiError> {
