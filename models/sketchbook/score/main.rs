@@ -15,7 +15,8 @@ use reading::{Captioned, Reader, Verdict, captions, judge};
 
 /// Tell which share of sketchbook's pictures shows what their captions say.
 ///
-/// Pictures are PIXART_SEED.png in a folder: 0.png is the first caption's, drawn with seed 0. Those that are missing are drawn by 'pixart generate'.
+/// Pictures are named by their seeds: 0.png is the first caption's, drawn with seed 0. Those that are missing are drawn by
+/// 'pixart generate'.
 #[derive(Debug, Parser)]
 struct Options {
     /// The folder of the pictures, made where it is missing.

@@ -3,6 +3,7 @@
 //! A small convolutional network (`reader.xml`, made by `../train`) scores the classes of every property; the rules that
 //! turn its scores into a verdict are here. Shared by the scorer beside it and by the tests of the project.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -146,41 +147,42 @@ impl Reader {
         let picture = Tensor::f32([1, 3, SIDE, SIDE], pixels);
         let answer = self.graph.infer(&[("picture", &picture)], &|| false)?;
         let (_, scores) = answer.into_f32()?;
-        let mut rest = scores.as_slice();
-        let mut read = |name: &str, properties: &mut std::slice::Iter<'_, Property>| {
-            let property = properties
-                .next()
-                .with_context(|| format!("no property {name}"))?;
-            ensure!(
-                property.name == name,
-                "{} stands where {name} should",
-                property.name
-            );
-            let (own, others) = rest
-                .split_at_checked(property.classes.len())
-                .context("fewer scores than classes")?;
-            rest = others;
-            let best = (0..own.len()).max_by(|&a, &b| own[a].total_cmp(&own[b]));
-            Ok(property.classes[best.context("a property without classes")?].clone())
+        let classes = self.classes(scores.as_slice())?;
+        let read = |name: &str| {
+            let class = classes.get(name);
+            class
+                .map(|&class| class.to_owned())
+                .with_context(|| format!("reader.json has no property {name}"))
         };
-        let properties = &mut self.properties.iter();
-        let count = read("count", properties)?.parse()?;
-        let mut subject = |side: &str, properties: &mut std::slice::Iter<'_, Property>| {
-            let mut of = |what| anyhow::Ok(Some(read(&format!("{side}_{what}"), properties)?));
+        let subject = |side: &str| {
             anyhow::Ok(Subject {
-                object: of("object")?,
-                colour: of("colour")?,
-                mood: of("mood")?,
+                object: Some(read(&format!("{side}_object"))?),
+                colour: Some(read(&format!("{side}_colour"))?),
+                mood: Some(read(&format!("{side}_mood"))?),
             })
         };
-        let left = subject("left", properties)?;
-        let right = subject("right", properties)?;
+        let right = subject("right")?;
         Ok(Reading {
-            count,
-            left,
+            count: read("count")?.parse()?,
+            left: subject("left")?,
             right: (right.object.as_deref() != Some("none")).then_some(right),
-            place: read("place", properties)?,
-            time: read("time", properties)?,
+            place: read("place")?,
+            time: read("time")?,
         })
+    }
+
+    /// The class of each property whose score is highest. `scores`: those of all classes, property after property.
+    fn classes(&self, mut scores: &[f32]) -> Result<BTreeMap<&str, &str>> {
+        let mut classes = BTreeMap::new();
+        for property in &self.properties {
+            let (own, others) = scores
+                .split_at_checked(property.classes.len())
+                .context("the network gives fewer scores than reader.json has classes")?;
+            let best = (0..own.len()).max_by(|&a, &b| own[a].total_cmp(&own[b]));
+            let best = best.with_context(|| format!("{} has no classes", property.name))?;
+            classes.insert(property.name.as_str(), property.classes[best].as_str());
+            scores = others;
+        }
+        Ok(classes)
     }
 }
