@@ -45,7 +45,7 @@ def latents_of(folder: Path, vae: AutoencoderKL, pictures, recipe: Recipe):
 
 def main():
     parser = argparse.ArgumentParser(prog="train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="where the stages leave their results (needs 7 GB)")
+    parser.add_argument("--work", type=Path, required=True, help="where the stages leave their results (needs 8 GB)")
     parser.add_argument("--output", type=Path, required=True, help="where sketchbook/ and sketchbook-teacher/ are written")
     parser.add_argument("--from", dest="start", type=Path, help="a checkpoint to start from, in place of random weights: its VAE and, if it has one, its transformer")
     parser.add_argument("--keep", nargs="*", choices=["vae", "text"], default=[], help="what of that checkpoint is not trained any further")

@@ -57,6 +57,15 @@ def optimizers(modules: list[torch.nn.Module], rate: float, weight_decay: float)
     }
 
 
+def descend(loss: torch.Tensor, two: dict[str, torch.optim.Optimizer]):
+    """One step down, of all parameters that the optimizers hold."""
+    loss.backward()
+    held = [p for optimizer in two.values() for group in optimizer.param_groups for p in group["params"]]
+    torch.nn.utils.clip_grad_norm_(held, 1.0)
+    for optimizer in two.values():
+        optimizer.step()
+
+
 def begin_step(optimizers: dict[str, torch.optim.Optimizer], rate: float):
     """Forgets the gradients of the last step and sets the rate of this one."""
     for optimizer in optimizers.values():

@@ -56,7 +56,7 @@ class Recipe:
     captions_each: int = 4
     vae: Vae = field(default_factory=Vae)
     text: Text = field(default_factory=Text)
-    half_size: Teacher = field(default_factory=lambda: Teacher(steps=2200, rate=1.2e-3))
+    half_size: Teacher = field(default_factory=lambda: Teacher(steps=3000, rate=1.2e-3))
     full_size: Teacher = field(default_factory=lambda: Teacher(steps=1000, rate=8e-4, batch=32, snr_cap=4.0, look_every=250))
     student: Student = field(default_factory=Student)
     reader: Reader = field(default_factory=Reader)

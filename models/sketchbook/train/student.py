@@ -10,17 +10,13 @@ from pathlib import Path
 
 import torch
 
-from optimizers import begin_step, optimizers
+from optimizers import begin_step, descend, optimizers
 from teacher import Words
 from training import Average, Steps, learning_rate
-from transformer import Forward, cumulative_alphas
+from transformer import Forward, column, cumulative_alphas
 
 HOP = 80
 FOUR_STEPS = (999, 759, 499, 259)
-
-
-def _column(x: torch.Tensor) -> torch.Tensor:
-    return x[:, None, None, None]
 
 
 def train_student(name: str, folder: Path, teacher, latents: torch.Tensor, words: Words, settings, seed: int, look=None):
@@ -40,8 +36,8 @@ def train_student(name: str, folder: Path, teacher, latents: torch.Tensor, words
 
     def clean_of(noisy, noise, t):
         """The picture that the predicted noise leaves; bounded where hardly any signal is left."""
-        clean = (noisy - _column(sigma[t]) * noise) / _column(signal[t])
-        return torch.where(_column(t) > 700, clean.clamp(-4, 4), clean)
+        clean = (noisy - column(sigma[t]) * noise) / column(signal[t])
+        return torch.where(column(t) > 700, clean.clamp(-4, 4), clean)
 
     steps = Steps(name, folder, settings.steps, seed, {"model": student, "target": target, "average": average, **two})
     for step in steps:
@@ -54,34 +50,30 @@ def train_student(name: str, folder: Path, teacher, latents: torch.Tensor, words
         t = torch.where(torch.rand(chosen.shape, generator=draw) < 0.45, often, any_of)
         earlier = (t - HOP).clamp(min=0)
         clean = latents[chosen].float()
-        noisy = _column(signal[t]) * clean + _column(sigma[t]) * torch.randn(clean.shape, generator=draw)
+        noisy = column(signal[t]) * clean + column(sigma[t]) * torch.randn(clean.shape, generator=draw)
         with torch.no_grad():
             both = torch.cat([embedded, words.empty.expand(len(t), -1, -1)]), torch.cat([mask, words.empty_mask.expand(len(t), -1)])
             with_words, without = guide(torch.cat([noisy, noisy]), *both, torch.cat([t, t])).chunk(2)
             noise = without + settings.guidance * (with_words - without)
             origin = clean_of(noisy, noise, t)
-            noise = torch.where(_column(t) > 700, (noisy - _column(signal[t]) * origin) / _column(sigma[t]), noise)
-            hopped = _column(signal[earlier]) * origin + _column(sigma[earlier]) * noise
+            noise = torch.where(column(t) > 700, (noisy - column(signal[t]) * origin) / column(sigma[t]), noise)
+            hopped = column(signal[earlier]) * origin + column(sigma[earlier]) * noise
             goal = clean_of(hopped, follow(hopped, embedded, mask, earlier), earlier)
-            goal = torch.where(_column(t < HOP), origin, goal)
-        guess = (noisy - _column(sigma[t]) * predict(noisy, embedded, mask, t)) / _column(signal[t])
+            goal = torch.where(column(t < HOP), origin, goal)
+        guess = (noisy - column(sigma[t]) * predict(noisy, embedded, mask, t)) / column(signal[t])
         snr = alphas[t] / (1 - alphas[t])
         weight = (snr.clamp(max=1.0) * torch.where(snr < 0.05, 0.05 / snr.clamp(min=0.0012), 1.0)).clamp(max=1)
         squared = (guess - goal) ** 2
         loss = ((torch.sqrt(squared + 1e-4) - 1e-2).mean((1, 2, 3)) * weight).mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        for optimizer in two.values():
-            optimizer.step()
+        descend(loss, two)
         with torch.no_grad():
             torch._foreach_lerp_(list(target.parameters()), list(student.parameters()), 0.06)
         average.update()
         each = squared.mean((1, 2, 3))
         steps.tell(loss=loss.item(), d259=each[t == 259].mean().item(), d499=each[t == 499].mean().item(), d759=each[t == 759].mean().item())
         if look and (step + 1) % settings.look_every == 0:
-            average.swap()
-            look(name, step + 1, predict)
-            average.swap()
+            with average.in_place():
+                look(name, step + 1, predict)
     average.swap()
     torch.save(student.state_dict(), done)
     return student

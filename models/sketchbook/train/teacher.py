@@ -12,10 +12,10 @@ import torch
 
 from drawing import focus
 from scenes import Scene
+from optimizers import begin_step, descend, optimizers
 from text import PADDING, embed
-from optimizers import begin_step, optimizers
 from training import Average, Steps, learning_rate
-from transformer import Forward, cumulative_alphas
+from transformer import Forward, column, cumulative_alphas
 
 
 class Words:
@@ -58,7 +58,6 @@ def train_teacher(name: str, folder: Path, model, latents: torch.Tensor, words: 
         return
     alphas, forward = cumulative_alphas(), Forward(model, latents.shape[-1])
     average, two = Average(model, 0.998), optimizers([model], settings.rate, 1e-2)
-    parameters = list(model.parameters())
     steps = Steps(name, folder, settings.steps, seed, {"model": model, "average": average, **two})
     for step in steps:
         begin_step(two, learning_rate(step, settings.steps, settings.rate))
@@ -70,20 +69,16 @@ def train_teacher(name: str, folder: Path, model, latents: torch.Tensor, words: 
         formative = torch.randint(40, 800, chosen.shape, generator=draw)
         t = torch.where(torch.rand(chosen.shape, generator=draw) < 0.2, anywhere, formative)
         alpha, noise = alphas[t], torch.randn(clean.shape, generator=draw)
-        noisy = alpha.sqrt()[:, None, None, None] * clean + (1 - alpha).sqrt()[:, None, None, None] * noise
+        noisy = column(alpha.sqrt()) * clean + column((1 - alpha).sqrt()) * noise
         error = ((forward(noisy, embedded, mask, t) - noise) ** 2 * maps[chosen].float()).mean((1, 2, 3))
         # The error of the noise weighs as that of the picture does, times sqrt(SNR): what decides the shapes counts most.
         snr = alpha / (1 - alpha)
         loss = (error * snr.sqrt().clamp(max=settings.snr_cap) / snr).mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in two.values():
-            optimizer.step()
+        descend(loss, two)
         average.update()
         steps.tell(loss=loss.item(), x0_760=(error / snr)[(t > 700) & (t < 820)].mean().item(), e_300=error[(t > 200) & (t < 400)].mean().item())
         if look and (step + 1) % settings.look_every == 0:
-            average.swap()
-            look(name, step + 1, forward)
-            average.swap()
+            with average.in_place():
+                look(name, step + 1, forward)
     average.swap()
     torch.save(model.state_dict(), done)

@@ -19,14 +19,13 @@ from torch.nn import functional
 from transformers import T5Config, T5EncoderModel
 
 from captions import LEFT, RIGHT, Stated, caption, marked_caption, parts
-from optimizers import begin_step, optimizers
+from optimizers import begin_step, descend, optimizers
 from pictures import scene_of
 from scenes import COLOURS, MOODS, NAMES, OBJECTS, PLACES, SIZES, TIMES, Scene, sample_scene
 from training import Steps, learning_rate
 
 WIDTH = 192
 MAX_TOKENS = 32
-VOCABULARY = 1280
 END_OF_TEXT, PADDING = 1, 0
 
 
@@ -189,7 +188,6 @@ def train_encoder(folder: Path, tokenizer, settings, seed: int) -> T5EncoderMode
     if done.exists():
         encoder.load_state_dict(torch.load(done))
         return encoder
-    parameters = [*encoder.parameters(), *heads.parameters()]
     two = optimizers([encoder, heads], settings.rate, 1e-2)
     steps = Steps("text", folder, settings.steps, seed, {"encoder": encoder, "heads": heads, **two})
     for step in steps:
@@ -200,10 +198,7 @@ def train_encoder(folder: Path, tokenizer, settings, seed: int) -> T5EncoderMode
             functional.cross_entropy(part.flatten(0, 1), classes[..., head].flatten(), ignore_index=UNASKED)
             for head, part in enumerate(scores.split(CLASSES, 2))
         )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in two.values():
-            optimizer.step()
+        descend(loss, two)
         right = right_answers(scores, classes)
         steps.tell(loss=loss.item(), right=float(np.mean(right)), worst=min(right))
     with torch.no_grad():

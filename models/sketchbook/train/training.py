@@ -3,6 +3,7 @@
 import math
 import os
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,13 @@ class Average:
             kept = p.clone()
             p.copy_(w)
             w.copy_(kept)
+
+    @contextmanager
+    def in_place(self):
+        """The model has the averaged weights while this lasts."""
+        self.swap()
+        yield
+        self.swap()
 
     def state_dict(self):
         return {"weights": self.weights, "count": self.count}

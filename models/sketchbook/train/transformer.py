@@ -27,6 +27,11 @@ def cumulative_alphas() -> torch.Tensor:
     return torch.cumprod(1 - torch.linspace(1e-4, 0.02, TRAIN_TIMESTEPS, dtype=torch.float64), 0).float()
 
 
+def column(x: torch.Tensor) -> torch.Tensor:
+    """One number for each picture of a batch, to multiply latents with."""
+    return x[:, None, None, None]
+
+
 def _block(h, modulation, words, mask, weights):
     """One block. h: f32 [b, tokens, width]; modulation: f32 [b, 6, width]; words: bf16 [b, n, width]."""
     bf = torch.bfloat16
