@@ -2,8 +2,8 @@
 
     python tests/deploy/alerts.py
 
-Each alert of rules/ has a case in tests/ in which it fires, one with data in which it keeps quiet, and one without data. It
-has a summary, a description, a severity, and a runbook_url whose anchor is a heading of docs/operations.md; and each such
+Each alert of rules/ has a case in tests/ in which it fires, one in which it just does not, one without data and one of an idle
+service. It has a summary, a description, a severity, and a runbook_url whose anchor is a heading of docs/operations.md; and each such
 heading belongs to an alert. promtool itself checks the rules and runs the cases.
 """
 
@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus"
 HANDBOOK = "docs/operations.md"
 SEVERITIES = {"page", "ticket"}
-NO_DATA = "no data"  # the name of the test that knows of nothing but `up`
+# Tests, by their names, in which every alert keeps quiet: nothing is known but `up`; nobody asks for anything.
+ALL_QUIET = ("no data", "idle")
 
 
 def rules(kind: str) -> list[dict]:
@@ -29,12 +30,12 @@ def rules(kind: str) -> list[dict]:
 
 
 def cases() -> dict[str, set[str]]:
-    """The alerts that each kind of case tests: `fires`, `quiet`, `no data`."""
-    tested: dict[str, set[str]] = {"fires": set(), "quiet": set(), NO_DATA: set()}
+    """The alerts that each kind of case tests: `fires`, `quiet` and each of ALL_QUIET."""
+    tested: dict[str, set[str]] = {kind: set() for kind in ("fires", "quiet", *ALL_QUIET)}
     for path in sorted(PROMETHEUS.glob("tests/*.yml")):
         for test in yaml.safe_load(path.read_text())["tests"]:
             for case in test.get("alert_rule_test", []):
-                kind = "fires" if case.get("exp_alerts") else NO_DATA if test["name"] == NO_DATA else "quiet"
+                kind = "fires" if case.get("exp_alerts") else test["name"] if test["name"] in ALL_QUIET else "quiet"
                 tested[kind].add(case["alertname"])
             for case in test.get("promql_expr_test", []):
                 for sample in case.get("exp_samples", []):
@@ -71,7 +72,7 @@ def main() -> int:
     found = complaints(alerts, cases(), (ROOT / HANDBOOK).read_text())
     print("\n".join(found), end="\n" if found else "", file=sys.stderr)
     if not found:
-        print(f"{len(alerts)} alerts: each has its cases (fires, quiet, no data) and its section of {HANDBOOK}")
+        print(f"{len(alerts)} alerts: each has its cases (fires, quiet, no data, idle) and its section of {HANDBOOK}")
     return bool(found)
 
 
