@@ -6,7 +6,8 @@
 #
 # It draws with nothing configured, as user 65532, with a read-only root and nothing writable but a tmpfs at /tmp:
 #
-#   docker run --rm --read-only --tmpfs /tmp:size=64m --cap-drop ALL --security-opt no-new-privileges --publish 8080:8080 pixart:local
+#   docker run --rm --read-only --tmpfs /tmp:size=64m --cap-drop ALL --security-opt no-new-privileges \
+#       --publish 8080:8080 pixart:local
 
 # cpu: every x86-64 with AVX2, and arm64. all: the GPU and NPU plugins as well.
 ARG PIXART_RUNTIME=cpu

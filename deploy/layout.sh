@@ -24,8 +24,8 @@ binary=$1 libs=$2 tree=$3
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
 # What is loaded by pixart on every machine, as OpenVINO calls it: C face, core, IR reader, CPU, AUTO, and TBB below them.
-needed='libopenvino_c.so.* libopenvino.so.* libopenvino_ir_frontend.so.* libopenvino_*_cpu_plugin.so libopenvino_auto_plugin.so
-    libtbb.so.* libtbbmalloc.so.*'
+needed='libopenvino_c.so.* libopenvino.so.* libopenvino_ir_frontend.so.* libopenvino_*_cpu_plugin.so
+    libopenvino_auto_plugin.so libtbb.so.* libtbbmalloc.so.*'
 # How TBB finds out about NUMA and hybrid cores; not every platform's wheel has it.
 welcome='libtbbbind*.so.* libhwloc.so.*'
 case ${PIXART_RUNTIME:-cpu} in
