@@ -57,7 +57,8 @@ FROM runtime AS tree
 COPY LICENSE NOTICE ./
 COPY deploy/config.toml deploy/layout.sh deploy/
 COPY --from=build /build/target/release/pixart ./
-RUN PIXART_RUNTIME="$PIXART_RUNTIME" deploy/layout.sh pixart .openvino/libs /tree
+# A volume takes over the owner of the folder that it is mounted at, and 'pixart convert' writes into it.
+RUN PIXART_RUNTIME="$PIXART_RUNTIME" deploy/layout.sh pixart .openvino/libs /tree && chown 65532:65532 /tree/models
 
 # hadolint ignore=DL3006 # one of the two bases above
 FROM base-${PIXART_RUNTIME} AS image
