@@ -30,6 +30,8 @@ E2E := tests/e2e
 # The browser of the page's tests, and which of them run.
 CHROMIUM ?= /usr/bin/chromium
 E2E_TESTS ?= $(wildcard $(E2E)/*.test.mjs)
+DEPLOY := tests/deploy
+DEPLOY_VENV := .venv-deploy
 # Which fuzz target runs, and for how long.
 FUZZ_TARGET ?= prompt
 FUZZ_SECONDS ?= 60
@@ -131,6 +133,32 @@ chromium:
 	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || { \
 	    echo '$(CHROMIUM) is not here: apt-get install chromium, or name another one with CHROMIUM=/path/to/it' >&2; exit 1; }
 
+.PHONY: lint-deploy
+lint-deploy: $(DEPLOY_VENV)/.made deploy-tools ## check image, compose, Kubernetes, HAProxy, Prometheus and Grafana by their linters
+	@$(DEPLOY)/lint.sh $(DEPLOY_VENV)/bin
+
+.PHONY: test-deploy
+test-deploy: $(DEPLOY_VENV)/.made deploy-tools clients-pixart ## run the image's tree as a container would, under Prometheus, and behind HAProxy
+	@$(DEPLOY_VENV)/bin/python $(DEPLOY)/tree.py --pixart '$(or $(CLIENTS_PIXART),$(PIXART))'
+	@$(DEPLOY_VENV)/bin/python $(DEPLOY)/observe.py --pixart '$(or $(CLIENTS_PIXART),$(PIXART))'
+	@$(DEPLOY_VENV)/bin/python $(DEPLOY)/replicas.py --pixart '$(or $(CLIENTS_PIXART),$(PIXART))'
+
+# Debian's, which root installs where one is missing; everybody else is told. None of them is started as a service.
+DEPLOY_TOOLS := bubblewrap:bwrap haproxy:haproxy prometheus:promtool
+.PHONY: deploy-tools
+deploy-tools:
+	@missing=$$(for tool in $(DEPLOY_TOOLS); do \
+	        PATH="$$PATH:/usr/sbin" command -v "$${tool#*:}" >/dev/null || printf '%s ' "$${tool%:*}"; done); \
+	    test -z "$$missing" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
+	    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } || { \
+	    echo "these are not here: apt-get install $$missing" >&2; exit 1; }
+
+$(DEPLOY_VENV)/.made: $(DEPLOY)/requirements.txt
+	rm -rf $(DEPLOY_VENV)
+	$(PYTHON) -m venv $(DEPLOY_VENV)
+	$(DEPLOY_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	@touch $@
+
 .PHONY: clients-pixart
 clients-pixart: runtime $(if $(CLIENTS_PIXART),,build)
 
@@ -158,4 +186,4 @@ fuzz: ## fuzz one parser (FUZZ_TARGET=prompt FUZZ_SECONDS=60); needs cargo-fuzz 
 .PHONY: clean
 clean: ## remove all that was built and fetched (the cache of the embedded model's IR stays)
 	cargo clean
-	rm -rf .openvino .tools $(PARITY_VENV) $(CLIENTS_VENV) $(CLIENTS)/node_modules $(E2E)/node_modules out fuzz/target
+	rm -rf .openvino .tools $(PARITY_VENV) $(CLIENTS_VENV) $(DEPLOY_VENV) $(CLIENTS)/node_modules $(E2E)/node_modules out fuzz/target
