@@ -14,7 +14,7 @@ use crate::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, R
 use crate::domain::{ImageSize, RequestDefaults};
 use crate::engine::{CompileOptions, CompiledGraph, Runtime};
 use crate::model::{
-    Defaults, EMBEDDED_NAME, ForeignModel, ModelDirectory, ModelError, PipelineClass,
+    Defaults, EMBEDDED_NAME, ForeignModel, HeldFiles, ModelDirectory, ModelError, PipelineClass,
     SchedulerConfig, SentencePieceModel, TransformerSpec, VaeSpec, Variant, WeightsFormat,
     embedded_digest, has_embedded_model, read_bytes, read_text, unpack_embedded_model,
 };
@@ -41,6 +41,8 @@ pub struct Loaded {
     pub pipeline: Pipeline,
     /// Time of checking, reading and compiling.
     pub load: Duration,
+    /// What it was read from, which the runtime has mapped into memory.
+    pub files: Arc<HeldFiles>,
 }
 
 impl App {
@@ -128,10 +130,15 @@ impl App {
             // another process may have found the same and be done already.
             Err(_) => {}
         }
-        let source = tempfile::tempdir().map_err(|source| ConvertError::Write {
-            path: PathBuf::from("a temporary folder"),
-            source,
-        })?;
+        let source = tempfile::tempdir()
+            .map_err(|source| ConvertError::Write {
+                path: tempfile::env::temp_dir(),
+                source,
+            })
+            .context(
+                "the embedded model needs 64 MB for temporary files: in a container mount a tmpfs at /tmp, or name a folder in \
+                 TMPDIR that can be written to",
+            )?;
         // The manifest keeps the source's name.
         let folder = source.path().join(EMBEDDED_NAME);
         unpack_embedded_model(&folder).map_err(|error| ConvertError::Write {
@@ -220,6 +227,7 @@ impl App {
         Ok(Loaded {
             pipeline: Pipeline::new(planner, networks),
             load: start.elapsed(),
+            files: parts.files,
         })
     }
 
@@ -246,6 +254,7 @@ struct Parts {
     vocab_size: usize,
     defaults: Defaults,
     facts: ModelFacts,
+    files: Arc<HeldFiles>,
 }
 
 impl Parts {
@@ -271,6 +280,7 @@ impl Parts {
             max_tokens: manifest.pipeline.max_tokens(),
             vocab_size: manifest.text_encoder.spec.vocab_size,
             defaults: manifest.defaults.clone(),
+            files: Arc::clone(directory.held()),
             facts: ModelFacts {
                 name: manifest.name.clone(),
                 weights: manifest.weights(),
@@ -282,6 +292,7 @@ impl Parts {
 
     fn of_foreign(foreign: &ForeignModel) -> Result<Self> {
         Ok(Self {
+            files: Arc::new(HeldFiles::open(foreign.files())?),
             text_encoder: foreign.text_encoder.clone(),
             transformer: foreign.transformer.clone(),
             vae_decoder: foreign.vae_decoder.clone(),

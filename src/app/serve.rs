@@ -21,11 +21,13 @@ use tokio::task::JoinSet;
 use super::App;
 use crate::config::Settings;
 use crate::convert::Progress;
+use crate::domain::{GenerateRequest, Generated};
 use crate::engine::{Runtime, give_back_memory};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{Service, VITAL, metrics_router, router};
 use crate::jobs::{Bounds, Jobs, Stop};
-use crate::model::Variant;
+use crate::model::{HeldFiles, Variant};
+use crate::pipeline::{Generate, Pipeline, PipelineError, Watch};
 use crate::telemetry::{BuildInfo, Metrics};
 use crate::worker::{self, Built, StartError};
 
@@ -247,10 +249,32 @@ fn build(
             "the model is loaded"
         );
         Ok(Built {
-            generate: Box::new(loaded.pipeline),
+            generate: Box::new(Unchanged {
+                pipeline: loaded.pipeline,
+                files: loaded.files,
+            }),
             planner,
             load: loaded.load,
         })
+    }
+}
+
+/// Draws with a model whose files nobody has written to. Who did meanwhile has changed the weights that are in use.
+struct Unchanged {
+    pipeline: Pipeline,
+    files: Arc<HeldFiles>,
+}
+
+impl Generate for Unchanged {
+    fn generate(
+        &mut self,
+        request: &GenerateRequest,
+        watch: &mut dyn Watch,
+    ) -> Result<Generated, PipelineError> {
+        self.files.check()?;
+        let generated = self.pipeline.generate(request, watch)?;
+        self.files.check()?;
+        Ok(generated)
     }
 }
 

@@ -78,7 +78,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | PipelineError::FrozenSize { .. }
             | PipelineError::FrozenShape { .. }
             | PipelineError::Schedule(_) => USAGE,
-            PipelineError::Tokenizer(_) | PipelineError::Shape { .. } => MODEL,
+            PipelineError::Tokenizer(_) | PipelineError::Shape { .. } | PipelineError::Model(_) => {
+                MODEL
+            }
             PipelineError::Engine { .. }
             | PipelineError::NotFinite { .. }
             | PipelineError::Pixels(_)

@@ -36,7 +36,7 @@ pub use work::{JobsSettings, LimitsSettings, QueueSettings, WorkerSettings};
 #[derive(Debug, Error)]
 pub enum SettingsError {
     /// The file cannot be read.
-    #[error("cannot read the settings file {path}: {source}", path = path.display())]
+    #[error("cannot read the settings file {path}, which --config or PIXART_CONFIG names: {source}{advice}", path = path.display(), advice = advice(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum SettingsError {
         source: std::io::Error,
     },
     /// The file of keys cannot be read.
-    #[error("cannot read the file {path} of auth.keys_file: {source}", path = path.display())]
+    #[error("cannot read the file {path} of auth.keys_file: {source}{advice}", path = path.display(), advice = advice(source))]
     ReadKeys {
         /// The file.
         path: PathBuf,
@@ -62,13 +62,23 @@ pub enum SettingsError {
         value: OsString,
     },
     /// The file is not TOML, or a key is unknown, ill-typed or out of its range.
-    #[error("{origin}: {detail}\n  every key and its meaning: config/default.toml")]
+    #[error("{origin}: {detail} (config/default.toml has every key and its meaning)")]
     Invalid {
         /// File or variable.
         origin: String,
         /// Why, naming the key.
         detail: String,
     },
+}
+
+/// What to do about a file that cannot be read, where its kind says that.
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            ": make it readable for the user that pixart runs as (chmod a+r, or chown)"
+        }
+        _ => "",
+    }
 }
 
 /// All settings, resolved.

@@ -22,6 +22,7 @@ use hyper::body::{Frame, SizeHint};
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::VITAL;
 use super::error::{ApiError, ErrorCode};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -211,10 +212,16 @@ struct AccessLine {
 
 impl Drop for AccessLine {
     fn drop(&mut self) {
+        let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
+        // Orchestrators and Prometheus ask several times a second: as long as all is well, that is no news.
+        if VITAL.contains(&route) && (200..300).contains(&self.status) {
+            tracing::debug!(target: "access", route, status = self.status, "well");
+            return;
+        }
         tracing::info!(
             target: "access",
             method = self.method,
-            route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str),
+            route,
             status = self.status,
             seconds = self.began.elapsed().as_secs_f64(),
             bytes = self.bytes,

@@ -3,11 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use super::config_json::ConfigError;
 use super::digest::file_sha256;
+use super::held::HeldFiles;
 use super::manifest::Manifest;
 
 /// Why a model directory cannot be used.
@@ -52,20 +54,34 @@ pub enum ModelError {
         vocab_size: usize,
     },
     /// A file of the model cannot be read.
-    #[error("cannot read {path}: {source}", path = path.display())]
+    #[error("cannot read {path}: {source}{advice}", path = path.display(), advice = advice(source))]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// A configuration or the manifest makes no sense.
+    /// A configuration makes no sense.
     #[error("{path} cannot be used: {source}", path = path.display())]
     Config {
         /// The file.
         path: PathBuf,
         /// Why.
         source: ConfigError,
+    },
+    /// The manifest makes no sense.
+    #[error("{path} cannot be used: {source}: the model is damaged, or another version's; convert it again", path = path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// Why.
+        source: ConfigError,
+    },
+    /// A file was written to after it was checked.
+    #[error("{path} has changed while it was served: put a new model beside the old one and rename it into place, then start pixart again", path = path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
     },
     /// A file has another length or checksum than the manifest says.
     #[error("{path} does not match its manifest ({detail}): the model is damaged, convert it again", path = path.display())]
@@ -77,11 +93,23 @@ pub enum ModelError {
     },
 }
 
+/// What to do about a file of a model that cannot be read, where its kind says that.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => ": the model is not whole, copy it again or convert it again",
+        io::ErrorKind::PermissionDenied => {
+            ": make the model readable for the user that pixart runs as (chmod -R a+rX)"
+        }
+        _ => "",
+    }
+}
+
 /// An opened directory that `pixart convert` made.
 #[derive(Debug, Clone)]
 pub struct ModelDirectory {
     path: PathBuf,
     manifest: Manifest,
+    held: Arc<HeldFiles>,
 }
 
 impl ModelDirectory {
@@ -103,7 +131,10 @@ impl ModelDirectory {
     /// # Errors
     /// When the manifest is missing or makes no sense, or a file is missing or differs.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let directory = Self::open_unchecked(path)?;
+        let mut directory = Self::open_unchecked(path)?;
+        let files = directory.manifest.files.keys();
+        let files = files.map(|name| directory.path.join(name));
+        directory.held = Arc::new(HeldFiles::open(files)?);
         for (name, entry) in &directory.manifest.files {
             let file = directory.path.join(name);
             let (bytes, sha256) = file_sha256(&file).map_err(|source| ModelError::Read {
@@ -131,13 +162,20 @@ impl ModelDirectory {
     /// # Errors
     /// When the manifest is missing or makes no sense.
     pub fn open_unchecked(path: &Path) -> Result<Self, ModelError> {
-        if !path.is_dir() {
+        // What may not be looked at is not the same as what is not there.
+        let is_there = |path: &Path| {
+            path.try_exists().map_err(|source| ModelError::Read {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        if !is_there(path)? || !path.is_dir() {
             return Err(ModelError::NotADirectory {
                 path: path.to_owned(),
             });
         }
         let file = path.join(Manifest::FILE_NAME);
-        if !file.exists() {
+        if !is_there(&file)? {
             return Err(ModelError::NotAModel {
                 path: path.to_owned(),
                 missing: Manifest::FILE_NAME,
@@ -145,10 +183,11 @@ impl ModelDirectory {
         }
         let text = read_text(&file)?;
         let manifest = Manifest::from_json(&text)
-            .map_err(|source| ModelError::Config { path: file, source })?;
+            .map_err(|source| ModelError::Manifest { path: file, source })?;
         Ok(Self {
             path: path.to_owned(),
             manifest,
+            held: Arc::default(),
         })
     }
 
@@ -160,6 +199,11 @@ impl ModelDirectory {
     /// What it says of itself.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Its files since they were checked; none of a directory that was opened unchecked.
+    pub fn held(&self) -> &Arc<HeldFiles> {
+        &self.held
     }
 }
 

@@ -107,14 +107,19 @@ impl ForeignModel {
     /// When one cannot be read.
     pub fn digest(&self) -> Result<String, ModelError> {
         let mut digest = Sha256::new();
-        for xml in [&self.text_encoder, &self.transformer, &self.vae_decoder] {
-            for path in [xml.clone(), xml.with_extension("bin")] {
-                let (_, sha256) =
-                    file_sha256(&path).map_err(|source| ModelError::Read { path, source })?;
-                digest.update(sha256);
-            }
+        for path in self.files() {
+            let (_, sha256) =
+                file_sha256(&path).map_err(|source| ModelError::Read { path, source })?;
+            digest.update(sha256);
         }
         Ok(hex(&digest.finalize()))
+    }
+
+    /// The files of the three networks.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        [&self.text_encoder, &self.transformer, &self.vae_decoder]
+            .into_iter()
+            .flat_map(|xml| [xml.clone(), xml.with_extension("bin")])
     }
 
     /// The tokenizer's file in the diffusers directory: `tokenizer.json` where there is one, `spiece.model` otherwise.

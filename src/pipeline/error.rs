@@ -8,6 +8,7 @@ use super::schedule::ScheduleError;
 use super::tokenizer::TokenizerError;
 use crate::domain::{ImageSize, InvalidRequest};
 use crate::engine::EngineError;
+use crate::model::ModelError;
 
 /// Why a picture was not drawn.
 #[derive(Debug, Error)]
@@ -43,6 +44,9 @@ pub enum PipelineError {
         /// Which tensor.
         source: EngineError,
     },
+    /// The model's files are not what they were when it was loaded.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// The prompt cannot be read.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -104,6 +108,7 @@ impl PipelineError {
                 ScheduleError::Config(_) | ScheduleError::NothingLeft { .. } => "scheduler",
             }),
             Self::FrozenShape { .. }
+            | Self::Model(_)
             | Self::Tokenizer(_)
             | Self::Engine { .. }
             | Self::Shape { .. }

@@ -1,7 +1,7 @@
 //! The worker: one named thread that builds the pipeline, owns its compiled models, and draws one job at a time.
 //!
 //! A job that fails takes nothing with it: its caller is told, and where the fault may have left the models in pieces
-//! (a panic, an error of the runtime) the worker builds them anew before it draws again. Until it has, nobody is admitted.
+//! (a panic, an error of the runtime, files that were written over) the worker builds them anew before it draws again. Until it has, nobody is admitted.
 
 mod draw;
 mod warm_up;
@@ -162,7 +162,9 @@ where
                     .map_or(Ending::Failed(Failure::Inference), Ending::Stopped);
                 let broken = matches!(
                     error,
-                    PipelineError::Engine { .. } | PipelineError::Shape { .. }
+                    PipelineError::Engine { .. }
+                        | PipelineError::Shape { .. }
+                        | PipelineError::Model(_)
                 );
                 (ending, broken.then_some(RestartReason::Engine))
             }
