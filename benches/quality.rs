@@ -137,7 +137,7 @@ fn draw_all(model: &Path, precision: &str) -> Vec<Drawn> {
         .zip(1..)
         .map(|(prompt, seed)| {
             let draft = RequestDraft {
-                size: Some(ImageSize::new(128, 128).unwrap()),
+                size: Some(ImageSize::new(256, 256).unwrap()),
                 resolution_binning: Some(false),
                 scheduler: Some(SchedulerKind::Lcm),
                 ..RequestDraft::new(Prompt::new(*prompt).unwrap(), Seed::new(seed))

@@ -207,7 +207,7 @@ pub struct Drawing {
 impl Drawing {
     /// The model's own size and steps.
     pub const DEFAULT: Self = Self {
-        side_px: 128,
+        side_px: 256,
         steps: 4,
     };
 

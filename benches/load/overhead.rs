@@ -42,7 +42,7 @@ pub async fn run(binary: &Binary, report: &mut Report) {
             overheads.push(overhead);
         }
         report.hold(
-            &format!("{accept}: the client's time without the inference ({PICTURES} pictures of 128x128 px)"),
+            &format!("{accept}: the client's time without the inference ({PICTURES} pictures of 256x256 px)"),
             &format!("median under {}", milliseconds(OVERHEAD)),
             &both(&overheads),
             quantile(&overheads, 0.5) < OVERHEAD,

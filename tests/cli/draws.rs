@@ -37,7 +37,7 @@ fn an_empty_folder_and_a_runtime_are_enough_wherever_the_runtime_is() {
     );
     assert_eq!(desk.names(), ["pixart-7.png"]);
     let picture = desk.picture("pixart-7.png");
-    assert_eq!((picture.width, picture.height), (128, 128));
+    assert_eq!((picture.width, picture.height), (256, 256));
     let kept = names_in(&cache.path().join("pixart"));
     assert_eq!(kept.len(), 1, "{kept:?}");
     let bytes = desk.read("pixart-7.png");
@@ -240,9 +240,9 @@ fn steps_and_guidance_follow_the_checkpoints_scheduler() {
     assert_eq!(receipt["scheduler"], "lcm");
     assert_eq!(receipt["steps"], Value::from(4));
     assert_eq!(receipt["guidance_scale"].as_f64(), Some(0.0));
-    assert_eq!(receipt["size"], "128x128");
+    assert_eq!(receipt["size"], "256x256");
 
-    let teacher = checkpoint("tests/golden/sketchbook-teacher");
+    let teacher = checkpoint("models/sketchbook-teacher");
     convert_to(teacher.path(), &desk.path("teacher"), WeightsFormat::F16);
     let told = json(
         &desk

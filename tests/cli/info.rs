@@ -82,7 +82,7 @@ fn info_of_the_embedded_model_needs_nothing_else() {
     let desk = Desk::new();
     let said = outcome(&mut desk.pixart(&["info"])).done();
     assert!(said.stdout.contains("sketchbook"), "{}", said.stdout);
-    assert!(said.stdout.contains("128x128 px"), "{}", said.stdout);
+    assert!(said.stdout.contains("256x256 px"), "{}", said.stdout);
 }
 
 #[test]

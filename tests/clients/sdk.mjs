@@ -96,7 +96,7 @@ const checks = {
     const [picture] = (await connect().images.generate({ prompt, response_format: 'url' })).data;
     const file = await fetch(picture.url);
     assert.equal(file.headers.get('content-type'), 'image/png');
-    assert.deepEqual(pngSize(Buffer.from(await file.arrayBuffer())), [128, 128]);
+    assert.deepEqual(pngSize(Buffer.from(await file.arrayBuffer())), [256, 256]);
   },
 
   async a_stream_has_previews_from_0_and_then_the_picture() {
@@ -110,7 +110,7 @@ const checks = {
         ['image_generation.completed', undefined],
       ],
     );
-    for (const event of events) assert.deepEqual(pngSize(decoded(event)), [128, 128]);
+    for (const event of events) assert.deepEqual(pngSize(decoded(event)), [256, 256]);
     const plain = await connect().images.generate({ prompt, seed: 43 });
     assert(decoded(events[2]).equals(decoded(plain.data[0])));
     assert(events[2].usage.total_tokens > 0);

@@ -132,7 +132,7 @@ def a_stream_has_previews_from_0_and_then_the_picture(client: OpenAI) -> None:
     assert [event.type for event in partial] == ["image_generation.partial_image"] * 2
     assert [event.partial_image_index for event in partial] == [0, 1]
     for event in partial:
-        assert png_size(base64.b64decode(event.b64_json)) == (128, 128)
+        assert png_size(base64.b64decode(event.b64_json)) == (256, 256)
     assert type(completed) is ImageGenCompletedEvent
     assert completed.type == "image_generation.completed"
     assert completed.usage.total_tokens > 0
@@ -186,7 +186,7 @@ def raw_answers_have_the_headers_of_the_contract(client: OpenAI) -> None:
     assert "denoise;dur=" in raw.headers["server-timing"]
     parsed = raw.parse()
     assert parsed.id == raw.headers["x-job-id"]
-    assert png_size(decoded(parsed.data[0])) == (128, 128)
+    assert png_size(decoded(parsed.data[0])) == (256, 256)
 
 
 def the_headers_of_the_sdk_are_those_that_the_service_counts_on(_: OpenAI) -> None:

@@ -262,14 +262,14 @@ fn a_tokenizer_with_more_pieces_than_embeddings_is_refused() {
     set_json(
         &attempt.file("text_encoder/config.json"),
         "/vocab_size",
-        json!(700),
+        json!(480),
     );
     rewrite_tensors(&attempt.file(TEXT_ENCODER), |tensors| {
         let table = tensors.get_mut("shared.weight").unwrap();
-        table.shape[0] = 700;
-        table.data.truncate(700 * 20 * 4);
+        table.shape[0] = 480;
+        table.data.truncate(480 * 20 * 4);
     });
-    attempt.refused(&["spiece.model", "700"]);
+    attempt.refused(&["spiece.model", "480"]);
 }
 
 // The binary ------------------------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ hold 'haproxy.cfg: haproxy -c' env PIXART_REPLICA_1=127.0.0.1:8081 PIXART_REPLIC
 hold 'prometheus.yml: promtool check config' promtool check config deploy/prometheus/prometheus.yml
 hold 'prometheus rules: promtool check rules' promtool check rules deploy/prometheus/rules/*.yml
 hold 'prometheus rules: promtool test rules' promtool test rules deploy/prometheus/tests/*.yml
+hold 'alerts, each tested both ways: alerts.py' python3 tests/deploy/alerts.py
 hold 'grafana dashboard: dashboard.py' python3 tests/deploy/dashboard.py
 
 echo "lint-deploy: $((asked - failed)) of $asked passed"

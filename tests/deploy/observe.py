@@ -94,23 +94,21 @@ def wait_for_scrapes(prometheus: Prometheus) -> None:
         time.sleep(0.3)
 
 
-def absent(service: Service) -> set[str]:
-    """Metrics that this binary does not have yet and is allowed not to have."""
+def hold_metrics(service: Service) -> None:
+    """The binary has the metrics that its source names, and no others."""
     told = {line.split()[2] for line in service.get("/metrics").decode().splitlines() if line.startswith("# TYPE")}
     known = dashboard.families()
-    if missing := known - told - dashboard.COMING:
+    if missing := known - told:
         raise SystemExit(f"/metrics lacks {', '.join(sorted(missing))}, which src/telemetry/metrics.rs names")
     if unknown := told - known:
         raise SystemExit(f"/metrics has {', '.join(sorted(unknown))}, which src/telemetry/metrics.rs does not name")
-    return known - told
 
 
 class Table:
     """Prints what each expression gives, and keeps what has failed."""
 
-    def __init__(self, prometheus: Prometheus, excused: set[str]) -> None:
+    def __init__(self, prometheus: Prometheus) -> None:
         self.prometheus = prometheus
-        self.excused = excused
         self.failed: list[str] = []
 
     def row(self, title: str, expression: str, needs_a_number: bool) -> None:
@@ -123,11 +121,7 @@ class Table:
         shown = f"{max(numbers):.6g}" if numbers else str(max(values, default="nothing"))
         print(f"{title[:34]:34} {len(values):3} {shown:>12}{note}")
         if not values or (needs_a_number and not numbers):
-            excuse = expressions.metrics(asked) & self.excused
-            if excuse:
-                print(f"{'':34}     {', '.join(sorted(excuse))}: not in this binary yet")
-            else:
-                self.failed.append(f"'{title}' shows {shown}: {asked}")
+            self.failed.append(f"'{title}' shows {shown}: {asked}")
 
     def panels(self) -> None:
         shown = dashboard.load()
@@ -172,7 +166,8 @@ def main() -> int:
             wait_for_scrapes(prometheus)
             load(service)
             wait_for_scrapes(prometheus)
-            table = Table(prometheus, absent(service))
+            hold_metrics(service)
+            table = Table(prometheus)
             table.panels()
             table.alerts()
             table.rules()

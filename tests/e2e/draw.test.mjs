@@ -11,7 +11,7 @@ const { test } = scene();
 test('the cactus is drawn and shown', async ({ studio }) => {
   const { name, bytes } = await studio.drawn({ prompt: CACTUS });
   const { width, height, texts } = png(bytes);
-  assert.deepEqual([width, height], [128, 128]);
+  assert.deepEqual([width, height], [256, 256]);
   assert.equal(texts['pixart:steps'], '4');
   assert.match(name, /\.png$/);
   assert.equal(await studio.picture.getAttribute('alt'), CACTUS);
@@ -141,7 +141,7 @@ test('the time of each stage and the receipt are told', async ({ studio }) => {
   assert.match(stages, /\d/);
   const receipt = await studio.unfold('Receipt');
   const words = await receipt.innerText();
-  for (const word of ['43', 'lcm', '128', 'sketchbook', 'CPU']) assert(words.includes(word), `the receipt has '${word}': ${words}`);
+  for (const word of ['43', 'lcm', '256', 'sketchbook', 'CPU']) assert(words.includes(word), `the receipt has '${word}': ${words}`);
 });
 
 test('what it will take, and what the server would warn of, stand there before anything is drawn', async ({ studio, service }) => {

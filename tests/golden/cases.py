@@ -22,7 +22,7 @@ from storage import write_tensors
 GOLDEN = Path(__file__).resolve().parent
 ROOT = GOLDEN.parent.parent
 SKETCHBOOK = "models/sketchbook"
-TEACHER = "tests/golden/sketchbook-teacher"
+TEACHER = "models/sketchbook-teacher"
 TINY_ALPHA = "tests/golden/checkpoints/tiny-alpha"
 TINY_ALPHA_PLAIN = "tests/golden/checkpoints/tiny-alpha-plain"
 TINY_SIGMA = "tests/golden/checkpoints/tiny-sigma"
@@ -83,19 +83,19 @@ CASES = (
         "sketchbook-lcm-cactus",
         SKETCHBOOK,
         "A small cactus with a happy face in the Sahara desert.",
-        "lcm", num_inference_steps=4, guidance_scale=0.0, seed=42, width=128, height=128,
+        "lcm", num_inference_steps=4, guidance_scale=0.0, seed=42, width=256, height=256,
     ),
     Case(
         "sketchbook-lcm-wide",
         SKETCHBOOK,
         "A big red boat on the sea at night",
-        "lcm", num_inference_steps=4, guidance_scale=0.0, seed=7, width=192, height=96,
+        "lcm", num_inference_steps=4, guidance_scale=0.0, seed=7, width=320, height=160,
     ),
     Case(
         "sketchbook-teacher-dpm",
         TEACHER,
         "A big orange tree in a meadow.",
-        "dpmsolver++", num_inference_steps=12, guidance_scale=4.5, seed=2**32 - 1, width=128, height=128,
+        "dpmsolver++", num_inference_steps=12, guidance_scale=4.5, seed=2**32 - 1, width=256, height=256,
         negative_prompt="a house, night",
     ),
     Case(
@@ -206,15 +206,14 @@ def load_pipeline(case: Case, golden: Path = GOLDEN, dtype: torch.dtype = torch.
 
 
 def assemble_checkpoint(checkpoint: str, scratch: Path, golden: Path = GOLDEN) -> Path:
-    """Copies a checkpoint into `scratch` and completes it with the sketchbook's tokenizer, text encoder and VAE."""
+    """Copies a checkpoint into `scratch` and completes it with the sketchbook's tokenizer."""
     source = ROOT / checkpoint
     if checkpoint.startswith("tests/golden/checkpoints/"):
         source = golden / "checkpoints" / source.name
     complete = scratch / source.name
     shutil.copytree(source, complete)
-    for part in ("tokenizer", "text_encoder", "vae"):
-        if not (complete / part).exists():
-            shutil.copytree(ROOT / SKETCHBOOK / part, complete / part)
+    if not (complete / "tokenizer").exists():
+        shutil.copytree(ROOT / SKETCHBOOK / "tokenizer", complete / "tokenizer")
     return complete
 
 

@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, LCMScheduler, 
 from torch import nn
 from transformers import T5Config, T5EncoderModel
 
-VOCAB_SIZE = 750  # the sketchbook tokenizer has 743 pieces
+VOCAB_SIZE = 750  # the sketchbook tokenizer has 489 pieces
 
 # Scheduler settings of PixArt-LCM-XL-2-1024-MS and of PixArt-XL-2-1024-MS; the latter's file predates several keys.
 LCM_OPTIONS = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear", "original_inference_steps": 50}

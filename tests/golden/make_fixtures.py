@@ -95,7 +95,7 @@ def write_provenance(out: Path) -> None:
 
 def _is_fixture(path: Path) -> bool:
     """Whether a path under the output folder is one that this script makes."""
-    return path.suffix in {".safetensors", ".json", ".jsonl", ".xml", ".bin"} and path.parts[0] != "sketchbook-teacher"
+    return path.suffix in {".safetensors", ".json", ".jsonl", ".xml", ".bin"}
 
 
 if __name__ == "__main__":

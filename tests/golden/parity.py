@@ -43,7 +43,7 @@ from notebook import FAITHFUL, trace_pipeline, trace_vae, with_compiled_parts
 LEAST_EQUAL_SHARE = 0.999
 LARGEST_DIFFERENCE = 2
 
-TRACED_CASES = ("sketchbook-lcm-cactus", "sketchbook-teacher-dpm")  # both 128x128, one without guidance and one with
+TRACED_CASES = ("sketchbook-lcm-cactus", "sketchbook-teacher-dpm")  # both 256x256, one without guidance and one with
 
 PUBLISHED_TEXT_LAYERS = 6  # of 24: enough to be gigabytes, and few enough for torch to make on a small machine
 CONVERT_PAIRS = 3

@@ -9,12 +9,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
+use pixart::model::WeightsFormat;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::server::Numbers;
 use super::{Answer, Events, names, send, within};
-use crate::support::{decode_png, outcome, pixart_at_home};
+use crate::support::{checkpoint, convert_to, decode_png, outcome, pixart_at_home};
 
 /// Far longer than loading and warming up take.
 const LOADING: Duration = Duration::from_secs(120);
@@ -61,7 +62,7 @@ impl Serving {
         send(self.client.get(format!("http://{}{path}", self.address))).await
     }
 
-    async fn png(&self, body: &Value) -> Vec<u8> {
+    pub(super) async fn png(&self, body: &Value) -> Vec<u8> {
         let request = self
             .posting("/v1/images", body)
             .header("accept", "image/png");
@@ -182,7 +183,7 @@ async fn a_served_picture_is_the_one_that_generate_draws_whatever_was_drawn_befo
             assert_eq!(data["partial_image_index"], index);
             let file = base64.decode(data["b64_json"].as_str().unwrap()).unwrap();
             let picture = decode_png(&file);
-            assert_eq!((picture.width, picture.height), (128, 128));
+            assert_eq!((picture.width, picture.height), (256, 256));
         }
     }
 
@@ -266,4 +267,39 @@ async fn a_signal_lets_the_running_picture_finish_and_a_second_one_does_not() {
     serving.signal("-INT");
     assert!(within(running).await.unwrap().is_err());
     assert_eq!(serving.ended().0.code(), Some(130));
+}
+
+#[tokio::test]
+async fn weights_that_are_written_over_while_they_are_served_draw_nothing() {
+    let models = tempfile::tempdir().unwrap();
+    let model = models.path().join("model");
+    let source = checkpoint("models/sketchbook");
+    convert_to(source.path(), &model, WeightsFormat::F16);
+    let serving = Serving::start(&["--model", model.to_str().unwrap()]);
+    let body = json!({"prompt": CACTUS, "size": "64x64", "seed": 7});
+    let first = serving.png(&body).await;
+
+    // A copy over the old files, whole and the same: the model is loaded again and draws as before.
+    let weights = model.join("transformer.bin");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &bytes).unwrap();
+    let refused = send(serving.posting("/v1/images", &body)).await;
+    refused.refused(500, "inference_failed");
+    within(async { while serving.get("/readyz").await.status != 200 {} }).await;
+    assert!(serving.png(&body).await == first);
+
+    // Another one's: it takes nothing more, and says why and what to do.
+    std::fs::write(&weights, vec![0; bytes.len()]).unwrap();
+    let refused = send(serving.posting("/v1/images", &body)).await;
+    refused.refused(500, "inference_failed");
+    let refused = send(serving.posting("/v1/images", &body)).await;
+    refused.refused(503, "worker_down");
+    serving.signal("-TERM");
+    let (_, log) = serving.ended();
+    for told in [
+        "transformer.bin has changed while it was served: put a new model beside the old one",
+        "transformer.bin does not match its manifest",
+    ] {
+        assert!(log.contains(told), "{told}: {log}");
+    }
 }

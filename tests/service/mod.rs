@@ -11,6 +11,7 @@ mod events;
 mod faces;
 mod faults;
 mod fields;
+mod follows;
 mod jobs;
 mod line;
 mod page;

@@ -24,20 +24,13 @@ pub(crate) fn project(path: &str) -> PathBuf {
 
 /// The whole diffusers directory of a checkpoint of the fixtures, in a folder of its own that a test may damage.
 ///
-/// The fixtures leave out what several share: the tokenizer is always sketchbook's, and so are the text encoder and VAE
-/// of its teacher.
+/// The fixtures leave out what they share: the tokenizer is sketchbook's.
 pub(crate) fn checkpoint(path: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let sketchbook = project("models/sketchbook");
     copy_folder(
-        &sketchbook.join("tokenizer"),
+        &project("models/sketchbook/tokenizer"),
         &folder.path().join("tokenizer"),
     );
-    if path.ends_with("sketchbook-teacher") {
-        for part in ["text_encoder", "vae"] {
-            copy_folder(&sketchbook.join(part), &folder.path().join(part));
-        }
-    }
     copy_folder(&project(path), folder.path());
     folder
 }

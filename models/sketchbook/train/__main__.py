@@ -9,22 +9,24 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, PixArtTransformer2DModel
 from transformers import T5EncoderModel
 
+from draw import Painter
 from export import export
 from pictures import load_pictures, load_scenes, render_all
 from reader import export_reader, train_reader
 from recipe import Recipe
 from sampling import sample
-from sheets import PROMPTS, sheet
+from sheets import OTHER_WORDS, PROMPTS, sheet
 from student import train_student
 from teacher import Words, attention_maps, train_teacher
 from text import WIDTH, say_all, token_ids, train_encoder, train_tokenizer
 from transformer import new_transformer
-from unseen import write_open, write_unseen
-from vae import encode, fold, train_vae
+from unseen import write_open, write_rendered, write_unseen
+from vae import encode, fold, reconstruct, train_vae
 
 
 def latents_of(folder: Path, vae: AutoencoderKL, pictures, recipe: Recipe):
@@ -99,10 +101,25 @@ def main():
     seen = {text.lower().rstrip(".") for text in said}
     write_unseen(score / "captions.jsonl", 500, seen, recipe.seed + 70)
     write_open(score / "open.jsonl", 100, recipe.seed + 71)
+    write_rendered(work / "rendered", 500, recipe.seed + 72)
 
     shared = {"vae": vae, "text_encoder": encoder, "spiece": work / "spiece.model"}
     export(options.output / "sketchbook", student, "LCMScheduler", shared)
     export(options.output / "sketchbook-teacher", teacher, "DPMSolverMultistepScheduler", shared)
+    write_sheets(options.output, vae.float(), pictures[-8:], said[-8 * recipe.captions_each :: recipe.captions_each])
+
+
+def write_sheets(output: Path, vae: AutoencoderKL, rendered, captions: list[str]):
+    """Contact sheets of what ships, drawn by diffusers from the files: `rendered` pictures through the VAE, teacher, student."""
+    sheets = output / "sketchbook" / "sheets"
+    sheets.mkdir(exist_ok=True)
+    pairs = np.stack([rendered, reconstruct(vae, rendered)], 1).reshape(-1, *rendered.shape[1:])
+    told = [text for caption in captions for text in (caption, "the same through the VAE")]
+    sheet(pairs, told, sheets / "vae.webp")
+    student = Painter(output / "sketchbook")
+    sheet(student.draw_all(PROMPTS, 1), PROMPTS, sheets / "student.webp")
+    sheet(student.draw_all(OTHER_WORDS, 1), OTHER_WORDS, sheets / "other-words.webp")
+    sheet(Painter(output / "sketchbook-teacher").draw_all(PROMPTS, 1), PROMPTS, sheets / "teacher.webp")
 
 
 if __name__ == "__main__":

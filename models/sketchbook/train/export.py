@@ -29,11 +29,19 @@ INDEX = {
 }
 
 
+def forget_origin(config: Path):
+    """An autoencoder that was opened and not trained tells the folder that it came from: nobody else has that."""
+    told = json.loads(config.read_text())
+    told.pop("_name_or_path", None)
+    config.write_text(json.dumps(told, indent=2) + "\n")
+
+
 def export(folder: Path, transformer, scheduler: str, shared: dict):
     """`shared`: text_encoder, vae, the tokenizer's spiece.model; the same for teacher and student."""
     folder.mkdir(parents=True, exist_ok=True)
     transformer.half().save_pretrained(folder / "transformer", safe_serialization=True)
     shared["vae"].half().save_pretrained(folder / "vae", safe_serialization=True)
+    forget_origin(folder / "vae" / "config.json")
     shared["text_encoder"].half().save_pretrained(folder / "text_encoder", safe_serialization=True)
     SCHEDULERS[scheduler]().save_pretrained(folder / "scheduler")
     tokenizer = folder / "tokenizer"

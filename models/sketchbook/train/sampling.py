@@ -9,7 +9,7 @@ import torch
 from student import FOUR_STEPS
 from text import embed, token_ids
 from transformer import Forward, cumulative_alphas
-from vae import SCALING_FACTOR
+from vae import SCALING_FACTOR, to_pictures
 
 
 @torch.no_grad()
@@ -38,4 +38,4 @@ def sample(forward: Forward, vae, tokenizer, encoder, prompts: list[str], guidan
             x = alphas[following].sqrt() * clean + (1 - alphas[following]).sqrt() * fresh
     vae.eval()
     pictures = torch.cat([vae.decode(part / SCALING_FACTOR, return_dict=False)[0] for part in x.split(8)])
-    return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return to_pictures(pictures)

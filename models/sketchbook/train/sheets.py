@@ -23,10 +23,21 @@ PROMPTS = [
     "A happy sun in the countryside",
     "A golden star without a face among the stars",
 ]
+# Said as people say it who have never seen a caption: most of these words are in none.
+OTHER_WORDS = [
+    "My grandmother's cactus beams with delight somewhere in Arizona",
+    "A robot who has lost his keys, beside a lemon-yellow bungalow",
+    "Two scarlet vessels racing each other across the Atlantic",
+    "Ginger tomcat snoozing on the carpet after supper",
+    "An enormous rocket leaving for Mars",
+    "A bunch of three pink roses on the lawn at first light",
+    "Frosty the snowman is fed up with the summer holidays at the seaside",
+    "Have you ever seen a violet toadstool in an enchanted wood?",
+]
 
 
 def sheet(pictures: np.ndarray, captions: list[str], file: Path, columns: int = 4, side: int = 224):
-    """Writes the grid as PNG (or JPEG, by the file's name)."""
+    """Writes the grid as PNG, JPEG or WebP, by the file's name."""
     font, line = ImageFont.load_default(13), 17
     rows = (len(pictures) + columns - 1) // columns
     gap, text = 8, 2 * line + 8
@@ -44,4 +55,4 @@ def sheet(pictures: np.ndarray, captions: list[str], file: Path, columns: int = 
                 lines[-1] = longer
         for row, words in enumerate(lines[:2]):
             draw.text((left, top + side + 3 + row * line), words, fill=(40, 40, 40), font=font)
-    image.save(file, **({"quality": 88} if file.suffix == ".jpg" else {"optimize": True}))
+    image.save(file, **({"optimize": True} if file.suffix == ".png" else {"quality": 88}))

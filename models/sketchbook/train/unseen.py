@@ -1,12 +1,17 @@
-"""Writes the captions that the scorer judges by: drawn from the same world with another seed, none of them a training caption."""
+"""Writes what the scorer judges by: captions from the same world with another seed, none of them a training caption.
+
+And pictures by the renderer itself, with their captions: what they score says how far the scorer can be believed.
+"""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from captions import caption
-from pictures import scene_of
+from PIL import Image
+
+from captions import Stated, caption
+from drawing import render
 from scenes import OBJECTS, Subject, sample_scene
 
 
@@ -17,9 +22,24 @@ def write_unseen(file: Path, count: int, seen: set[str], seed: int):
         text, stated = caption(sample_scene(rng), rng, fragments=0.0)
         if text.lower().rstrip(".") in seen:
             continue
-        subjects = [{key: subject[key] for key in ("object", "colour", "mood")} for subject in stated.subjects]
-        lines.append(json.dumps({"caption": text, "subjects": subjects, "place": stated.place, "time": stated.time}))
+        lines.append(_line(text, stated))
     file.write_text("\n".join(lines) + "\n")
+
+
+def _line(text: str, stated: Stated) -> str:
+    subjects = [{key: subject[key] for key in ("object", "colour", "mood")} for subject in stated.subjects]
+    return json.dumps({"caption": text, "subjects": subjects, "place": stated.place, "time": stated.time})
+
+
+def write_rendered(folder: Path, count: int, seed: int):
+    """`captions.jsonl`, and the renderer's own picture of each: 0.png, 1.png, …"""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, lines = Random(seed), []
+    for i in range(count):
+        scene = sample_scene(rng)
+        lines.append(_line(*caption(scene, rng, fragments=0.0)))
+        Image.fromarray(render(scene, rng)).save(folder / f"{i}.png")
+    (folder / "captions.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def write_open(file: Path, count: int, seed: int):

@@ -37,6 +37,11 @@ def to_tensor(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def to_pictures(x: torch.Tensor) -> np.ndarray:
+    """f32 [n, 3, h, w] in -1..1 to uint8 [n, h, w, 3]."""
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+
+
 def halved(x: torch.Tensor) -> torch.Tensor:
     return functional.avg_pool2d(x, 2)
 
@@ -115,6 +120,13 @@ def encode(vae: AutoencoderKL, pictures: np.ndarray, half: bool, told: str, batc
             print(f"\r{told}: {i} of {len(pictures)}", end="", flush=True)
     print()
     return torch.cat(encoded)
+
+
+@torch.no_grad()
+def reconstruct(vae: AutoencoderKL, pictures: np.ndarray) -> np.ndarray:
+    """uint8 [n, h, w, 3]: the pictures encoded and decoded."""
+    vae.eval()
+    return to_pictures(vae.decode(vae.encode(to_tensor(pictures)).latent_dist.mode(), return_dict=False)[0])
 
 
 @torch.no_grad()
