@@ -102,6 +102,12 @@ SKETCHBOOK_WORK ?= out/sketchbook
 sketchbook: $(PARITY_VENV)/.made ## train the small model afresh, into out/models: hours on two cores, 8 GB of disk, a C++ compiler
 	$(PARITY_VENV)/bin/python -u models/sketchbook/train --work '$(SKETCHBOOK_WORK)' --output out/models
 
+# The folder of the pictures; those that are there are not drawn again. What follows `--` goes to `pixart generate`.
+SCORE ?= out/score
+.PHONY: score
+score: runtime build ## tell which share of sketchbook's pictures follows its caption: draws 500 of them (eight minutes)
+	cargo run --quiet --release --locked --example score -- $(SCORE) --pixart '$(PIXART)'
+
 $(PARITY_VENV)/.made: tests/golden/requirements.txt
 	rm -rf $(PARITY_VENV)
 	$(PYTHON) -m venv $(PARITY_VENV)

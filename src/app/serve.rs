@@ -1,7 +1,7 @@
 //! The service put together: worker, jobs, router, listeners, signals; and taken down again without losing anybody.
 //!
 //! ```text
-//! bind → start the worker → serve (503 while the model loads) → ready → … → SIGTERM → drain → the running job → exit 0
+//! bind → start the worker → serve (503 while the model loads) → ready → … → SIGTERM → (lame duck) → drain → the running job → exit 0
 //! ```
 
 use std::net::SocketAddr;
@@ -163,6 +163,10 @@ async fn run(
                 break;
             }
         }
+    }
+    if outcome.is_ok() && settings.server.lame_duck_seconds > 0 {
+        jobs.leave();
+        tokio::time::sleep(Duration::from_secs(settings.server.lame_duck_seconds)).await;
     }
     let end = Instant::now() + Duration::from_secs(settings.server.grace_seconds);
     closing.store(true, Ordering::Relaxed);

@@ -218,7 +218,7 @@ mod tests {
             .collect();
         listed.sort();
         assert_eq!(listed, known, "config/default.toml must list every key");
-        assert_eq!(known.len(), 7 + 10 + 2 + 3 + 4 + 2 + 1 + 2 + 2);
+        assert_eq!(known.len(), 7 + 11 + 2 + 3 + 4 + 2 + 1 + 2 + 2);
     }
 
     #[test]
@@ -321,6 +321,7 @@ mod tests {
             ("PIXART__SERVER__WRITE_STALL_SECONDS", "3601", "1 to 3600"),
             ("PIXART__SERVER__MAX_BODY_KIB", "1025", "1 to 1024"),
             ("PIXART__SERVER__GRACE_SECONDS", "3601", "0 to 3600"),
+            ("PIXART__SERVER__LAME_DUCK_SECONDS", "3601", "0 to 3600"),
             ("PIXART__SERVER__LISTEN", "localhost:80", "127.0.0.1:8080"),
             ("PIXART__SERVER__METRICS_LISTEN", ":9090", "127.0.0.1:8080"),
             ("PIXART__SERVER__CORS_ORIGINS", "a.example", "https://"),

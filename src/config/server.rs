@@ -37,7 +37,9 @@ pub struct ServerSettings {
     pub max_body_kib: usize,
     /// Origins whose pages may call the service, or `*`.
     pub cors_origins: Vec<String>,
-    /// What the running job has to finish after SIGTERM.
+    /// How long requests are still taken after SIGTERM, while `/readyz` already sends balancers away.
+    pub lame_duck_seconds: u64,
+    /// What the running job has to finish after SIGTERM, once nothing more is taken.
     pub grace_seconds: u64,
 }
 
@@ -103,6 +105,7 @@ impl Default for ServerSettings {
             write_stall_seconds: 30,
             max_body_kib: 64,
             cors_origins: Vec::new(),
+            lame_duck_seconds: 0,
             grace_seconds: 25,
         }
     }
@@ -144,12 +147,12 @@ impl ServerSettings {
             within(key, seconds, 1..=3600, "seconds")?;
         }
         within("server.max_body_kib", self.max_body_kib, 1..=1024, "KiB")?;
-        within(
-            "server.grace_seconds",
-            self.grace_seconds,
-            0..=3600,
-            "seconds",
-        )?;
+        for (key, seconds) in [
+            ("server.lame_duck_seconds", self.lame_duck_seconds),
+            ("server.grace_seconds", self.grace_seconds),
+        ] {
+            within(key, seconds, 0..=3600, "seconds")?;
+        }
         if self
             .metrics_listen
             .is_some_and(|address| address.port() != 0 && address == self.listen)

@@ -35,10 +35,10 @@ pub(super) async fn healthz(State(service): State<Service>) -> Response {
     (status, Json(json!({"status": word, "worker": worker}))).into_response()
 }
 
-/// Whether a request would be taken now: the model is warm, the worker lives, and nobody has asked to stop.
+/// Whether requests should be sent here: the model is warm, the worker lives, and nobody has asked to stop.
 pub(super) async fn readyz(State(service): State<Service>) -> Response {
     let health = service.jobs().health();
-    let word = if health.draining() {
+    let word = if health.draining() || health.leaving() {
         "draining"
     } else {
         match health.phase() {

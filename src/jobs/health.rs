@@ -40,6 +40,7 @@ pub struct Health {
     phase: AtomicU8,
     /// Milliseconds from `started` to the last sign of life.
     last_progress: AtomicU64,
+    leaving: AtomicBool,
     draining: AtomicBool,
     planner: RwLock<Option<Arc<Planner>>>,
     metrics: Metrics,
@@ -51,6 +52,7 @@ impl Health {
             started: Instant::now(),
             phase: AtomicU8::new(Phase::Loading as u8),
             last_progress: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             planner: RwLock::new(None),
             metrics,
@@ -89,6 +91,15 @@ impl Health {
         if before != phase as u8 {
             self.progressed();
         }
+    }
+
+    /// Whether others should be asked instead, though requests are still taken: the service is about to shut down.
+    pub fn leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
     }
 
     /// Whether the service shuts down.

@@ -235,11 +235,17 @@ impl Jobs {
     /// Looks at the metrics while nothing changes, so that what they say of the jobs adds up.
     pub fn at_rest<T>(&self, look: impl FnOnce(&Metrics) -> T) -> T {
         let registry = self.shared.lock();
-        self.shared.metrics.set_ready(self.ready().is_ok());
+        let is_ready = self.ready().is_ok() && !self.shared.health.leaving();
+        self.shared.metrics.set_ready(is_ready);
         self.shared
             .metrics
             .set_predicted_wait(registry.wait(Instant::now()));
         look(&self.shared.metrics)
+    }
+
+    /// Sends balancers away by `/readyz`. What comes meanwhile is taken all the same.
+    pub fn leave(&self) {
+        self.shared.health.leave();
     }
 
     /// Admits nothing more, and answers all that wait. The running job goes on.

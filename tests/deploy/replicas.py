@@ -32,6 +32,8 @@ from service import Service, png_size  # noqa: E402 # it lies beside the other c
 
 SIZE = "256x256"
 RETRY_AFTER = 7
+MOST_STEPS = 50  # that LCM can take
+LAME_DUCK_SECONDS = 3  # as in compose.yaml
 START_SECONDS = 20
 CHANGE_SECONDS = 15  # within which what happened must show, on a machine that does other things too
 
@@ -54,7 +56,14 @@ class Replica(Service):
     def __init__(self, binary: Path) -> None:
         # Two of them share the machine, so each computes with a part of it.
         threads = max(1, (os.cpu_count() or 2) // 2)
-        super().__init__(binary, {"server.listen": f"127.0.0.1:{free_port()}", "openvino.threads": threads})
+        super().__init__(
+            binary,
+            {
+                "server.listen": f"127.0.0.1:{free_port()}",
+                "server.lame_duck_seconds": LAME_DUCK_SECONDS,
+                "openvino.threads": threads,
+            },
+        )
 
     @property
     def address(self) -> str:
@@ -243,7 +252,7 @@ def who_leaves_the_queue_reaches_no_replica_and_who_leaves_a_picture_stops_it(st
 
 def what_is_not_drawn_does_not_wait_and_jobs_are_found_again(stage: Stage) -> str:
     with Balancer(stage.replicas, waiting=1) as balancer:
-        calls = at_once(Call(balancer, steps=stage.steps * 2, seed=seed) for seed in range(4))
+        calls = at_once(Call(balancer, steps=min(stage.steps * 2, MOST_STEPS), seed=seed) for seed in range(4))
         wait_until(lambda: stage.both_draw() and balancer.waiting() == 2, "both draw and the queue is full")
         began = time.monotonic()
         for path, status in {"/readyz": 200, "/healthz": 200, "/v1/capabilities": 200, "/": 200, "/metrics": 404}.items():
