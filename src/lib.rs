@@ -15,7 +15,7 @@
 //!
 //! `cli/generate.rs` takes the short way: flags → domain::GenerateRequest → `pipeline/`. `app.rs` puts either together.
 //!
-//! A checkpoint takes another: `convert/` reads a diffusers directory and writes OpenVINO IR.
+//! A checkpoint takes another: `pull/` fetches a diffusers directory from a hub, `convert/` reads it and writes OpenVINO IR.
 //!
 //! | layer | room | what lives there |
 //! |---|---|---|
@@ -28,6 +28,7 @@
 //! | 4 | [`jobs`] | the line, progress, cancel, deadlines, results, health: the border between callers and the worker |
 //! | 5 | [`worker`] | the thread that owns the models: build, warm up, draw, build anew after a fault |
 //! | 5 | [`http`] | JSON, status codes and connections: the only room that knows axum |
+//! | side | [`pull`] | a repository on a hub → a diffusers directory, resumed and checked |
 //! | side | [`convert`] | a diffusers directory → IR, streamed tensor by tensor |
 //! | 6 | [`app`], [`cli`] | the composition root and the subcommands |
 //!
@@ -43,5 +44,6 @@ pub mod http;
 pub mod jobs;
 pub mod model;
 pub mod pipeline;
+pub mod pull;
 pub mod telemetry;
 pub mod worker;

@@ -11,6 +11,7 @@ use crate::engine::EngineError;
 use crate::model::{ModelError, SchedulerConfigError};
 use crate::pipeline::PipelineError;
 use crate::pipeline::tokenizer::TokenizerError;
+use crate::pull::PullError;
 use crate::telemetry::LogError;
 
 /// Done.
@@ -27,6 +28,8 @@ const RUNTIME: u8 = 4;
 const OUTPUT: u8 = 5;
 /// A network failed, or gave numbers that are not finite.
 const INFERENCE: u8 = 6;
+/// The hub cannot be reached, or is busy: another attempt may succeed, which no other code says.
+const HUB: u8 = 7;
 /// Stopped by Ctrl-C.
 pub(super) const INTERRUPTED: u8 = 130;
 
@@ -40,6 +43,7 @@ Exit codes:
   4    the OpenVINO runtime or the device is not there
   5    the output cannot be written
   6    a network failed, or gave numbers that are not finite
+  7    the hub cannot be reached, or is busy: try again
   130  stopped by Ctrl-C";
 
 /// The output cannot be written: the one failure that the command line adds of its own.
@@ -99,6 +103,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             _ => MODEL,
         });
     }
+    if let Some(error) = cause.downcast_ref::<PullError>() {
+        return Some(pull_code(error));
+    }
     if let Some(error) = cause.downcast_ref::<EngineError>() {
         return Some(engine_code(error));
     }
@@ -118,6 +125,29 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(OUTPUT);
     }
     None
+}
+
+fn pull_code(error: &PullError) -> u8 {
+    match error {
+        PullError::Address { .. } => USAGE,
+        PullError::NotFound { .. }
+        | PullError::Unauthorized { .. }
+        | PullError::Gated { .. }
+        | PullError::HostileName { .. }
+        | PullError::MissingFile { .. }
+        | PullError::NoSafetensors { .. }
+        | PullError::OtherFamily { .. }
+        | PullError::BadIndex { .. }
+        | PullError::Length { .. }
+        | PullError::Hash { .. } => MODEL,
+        PullError::InTheWay { .. }
+        | PullError::OtherRepository { .. }
+        | PullError::DiskFull { .. }
+        | PullError::Write { .. } => OUTPUT,
+        PullError::FileGone { .. } | PullError::GaveUp { .. } | PullError::Busy { .. } => HUB,
+        PullError::NoAuthorities | PullError::Status { .. } | PullError::NoHub { .. } => FAILED,
+        PullError::Cancelled => INTERRUPTED,
+    }
 }
 
 fn engine_code(error: &EngineError) -> u8 {

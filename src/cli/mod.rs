@@ -7,6 +7,7 @@ mod healthcheck;
 mod info;
 mod output;
 mod progress;
+mod pull;
 mod serve;
 
 use std::io::{self, Write as _};
@@ -36,6 +37,7 @@ enum Command {
     Generate(Box<generate::Generate>),
     Serve(Box<serve::Serve>),
     Healthcheck(healthcheck::Healthcheck),
+    Pull(pull::Pull),
     Convert(convert::Convert),
     Info(info::Info),
 }
@@ -176,6 +178,7 @@ pub fn run() -> ExitCode {
         Command::Generate(command) => command.run(&cli.common),
         Command::Serve(command) => command.run(&cli.common),
         Command::Healthcheck(command) => command.run(&cli.common),
+        Command::Pull(command) => command.run(),
         Command::Convert(command) => command.run(&cli.common),
         Command::Info(command) => command.run(&cli.common),
     };

@@ -14,8 +14,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::convert::Progress;
+use crate::convert;
 use crate::pipeline::{Event, PipelineError, Watch};
+use crate::pull;
 
 /// Whether Ctrl-C (or a request to terminate) has come. Where nobody looks at it, and at the second, the process ends.
 ///
@@ -109,7 +110,7 @@ impl ConvertProgress {
     }
 }
 
-impl Progress for ConvertProgress {
+impl convert::Progress for ConvertProgress {
     fn entered(&self) {
         self.interrupt.enter();
     }
@@ -139,6 +140,92 @@ impl Progress for ConvertProgress {
 
     fn unchanged(&self, component: &str) {
         self.bar.println(format!("{component} is unchanged"));
+    }
+
+    fn cancelled(&self) -> bool {
+        self.interrupt.came()
+    }
+}
+
+/// A pull's progress: one bar over all files, with their speed and the time that is left.
+pub(super) struct PullProgress {
+    interrupt: Interrupt,
+    bar: ProgressBar,
+    quiet: bool,
+}
+
+impl PullProgress {
+    pub(super) fn new(interrupt: Interrupt, quiet: bool) -> Self {
+        let bar = if quiet {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(0)
+        };
+        bar.set_style(style(
+            "pulling {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
+        ));
+        Self {
+            interrupt,
+            bar,
+            quiet,
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// A line above the bar, or without one where there is none.
+    fn tell(&self, line: &str) {
+        if !self.quiet {
+            // Nothing is lost with a terminal that is gone.
+            let _ = self.bar.suspend(|| writeln!(io::stderr(), "{line}"));
+        }
+    }
+}
+
+impl pull::Progress for PullProgress {
+    fn entered(&self) {
+        self.interrupt.enter();
+    }
+
+    fn left(&self) {
+        self.interrupt.leave();
+    }
+
+    fn waiting(&self, folder: &Path) {
+        self.tell(&format!(
+            "another pull into {} is running: waiting for its end",
+            folder.display()
+        ));
+    }
+
+    fn begin(&self, bytes: u64) {
+        self.bar.set_length(bytes);
+        // The time that is left is told anew while nothing comes, too.
+        self.bar.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    fn already(&self, bytes: u64) {
+        self.bar.inc(bytes);
+        // What lay here says nothing of the line's speed.
+        self.bar.reset_eta();
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+
+    fn lost(&self, bytes: u64) {
+        self.bar.dec(bytes);
+    }
+
+    fn again(&self, what: &str, why: &str, wait: Duration) {
+        self.tell(&format!(
+            "{what}: {why}; asked for again in {} s",
+            wait.as_secs_f32().ceil()
+        ));
     }
 
     fn cancelled(&self) -> bool {

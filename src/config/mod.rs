@@ -7,6 +7,7 @@
 mod auth;
 mod drawing;
 mod environment;
+mod hub;
 mod layers;
 mod log;
 mod places;
@@ -26,6 +27,7 @@ use layers::{overlay, read_file, setting, told};
 pub use auth::{ApiKeys, AuthSettings};
 pub use drawing::{ModelSettings, OpenvinoSettings, Precision};
 pub use environment::Environment;
+pub use hub::{HubProxy, HubSettings, HubToken};
 pub use layers::utf8;
 pub use log::{LogFormat, LogSettings};
 pub use places::{cache_folder, openvino_folders};
@@ -60,6 +62,14 @@ pub enum SettingsError {
         origin: String,
         /// Its value.
         value: OsString,
+    },
+    /// A variable that is no setting of ours makes no sense. It may hold a secret: its value is not told.
+    #[error("{name} {detail}")]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong with it.
+        detail: &'static str,
     },
     /// The file is not TOML, or a key is unknown, ill-typed or out of its range.
     #[error("{origin}: {detail} (config/default.toml has every key and its meaning)")]

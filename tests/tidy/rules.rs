@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::source::{Source, climbs, first_segments, lines_with};
 
 /// The rooms and their layers. Imports go to a lower layer only; the exceptions are in [`may_import`].
-const ROOMS: [(&str, u8); 12] = [
+const ROOMS: [(&str, u8); 13] = [
     ("domain", 0),
     ("config", 1),
     ("model", 1),
@@ -13,6 +13,7 @@ const ROOMS: [(&str, u8); 12] = [
     ("engine", 2),
     ("pipeline", 3),
     ("convert", 3),
+    ("pull", 2),
     ("jobs", 4),
     ("worker", 5),
     ("http", 5),
@@ -21,7 +22,7 @@ const ROOMS: [(&str, u8); 12] = [
 ];
 
 /// Words that may stand in some rooms only, and where what they stand for belongs.
-const AT_HOME: [(&str, &[&str], &str); 6] = [
+const AT_HOME: [(&str, &[&str], &str); 7] = [
     (
         "openvino_sys",
         &["engine"],
@@ -33,6 +34,11 @@ const AT_HOME: [(&str, &[&str], &str); 6] = [
         "keep what needs it in engine/, behind a safe function",
     ),
     ("axum", &["http"], "keep what knows HTTP in http/"),
+    (
+        "ureq",
+        &["pull"],
+        "what asks other hosts is pull/: have the caller hand over what came",
+    ),
     (
         "anyhow",
         &["app", "cli"],
@@ -97,7 +103,7 @@ fn may_import(from: &str, to: &str) -> bool {
         // Subcommands are thin: they call the composition root, which knows none of them.
         ("cli", "app") => true,
         // A checkpoint's way and a picture's way meet in the model directory, nowhere else; what serves never converts.
-        (_, "convert") if from != "convert" => matches!(from, "app" | "cli"),
+        (_, "convert" | "pull") if from != to => matches!(from, "app" | "cli"),
         // What draws reports to who asks it to; that one counts.
         (_, "telemetry") if from != "telemetry" => layer(from) >= layer("jobs"),
         _ => from == to || layer(to).is_some_and(|to| layer(from) > Some(to)),
@@ -317,6 +323,9 @@ fn an_import_upward_or_sideways_is_found() {
         ("src/pipeline/a.rs", "use crate::convert::Options;"),
         ("src/convert/a.rs", "use crate::pipeline::noise;"),
         ("src/http/a.rs", "use crate::convert::Options;"),
+        ("src/convert/a.rs", "use crate::pull::Repository;"),
+        ("src/pull/a.rs", "use crate::convert::WeightsSource;"),
+        ("src/pull/a.rs", "use crate::engine::Runtime;"),
         ("src/jobs/a.rs", "use crate::worker::Worker;"),
         ("src/worker/a.rs", "use crate::http::Answer;"),
         ("src/http/a.rs", "use crate::worker::Worker;"),
@@ -373,6 +382,7 @@ fn a_word_away_from_home_is_found() {
         ("src/pipeline/a.rs", "use openvino;"),
         ("src/cli/a.rs", "openvino_sys::library::load()"),
         ("src/worker/a.rs", "use axum::Router;"),
+        ("src/cli/a.rs", "use ureq::Agent;"),
         ("src/model/a.rs", "unsafe { a() }"),
         ("src/engine/a.rs", "async fn a() {}"),
         ("src/convert/a.rs", "use tokio::sync::mpsc;"),

@@ -1,0 +1,174 @@
+//! A repository on a Hugging Face compatible hub → the diffusers directory that [`crate::convert`] reads.
+//!
+//! [`pull`] is the whole of it: the files are listed (`listing.rs`), what a PixArt checkpoint needs is chosen
+//! (`selection.rs`), and the files come side by side, each resumed from its partial, checked by length and SHA-256 and moved into
+//! its place when it is whole (`transfer.rs`, `folder.rs`). `hub.rs` knows HTTP, `patience.rs` when to ask again.
+//!
+//! Nothing that the hub sends is trusted: names, lengths and digests are checked before they are used.
+
+mod error;
+mod folder;
+mod hub;
+mod listing;
+mod patience;
+mod progress;
+mod repository;
+mod selection;
+mod transfer;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+pub use error::PullError;
+pub use patience::Patience;
+pub use progress::Progress;
+pub use repository::{InvalidRepository, Repository};
+
+use crate::config::HubSettings;
+use folder::Folder;
+use hub::Hub;
+use listing::{BadListing, Listing};
+use patience::{LOOK_EVERY, Setback};
+use progress::Together;
+use selection::{Item, MODEL_INDEX, select};
+use transfer::transfer;
+
+/// Files that come at the same time: one connection of a hub seldom fills a line, and eight are called abuse.
+const SIDE_BY_SIDE: usize = 4;
+/// Longest small file that is read whole: an index of shards is some 100 kB.
+const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
+
+/// What to pull, from where, and where to.
+#[derive(Debug, Clone)]
+pub struct PullOptions {
+    /// The repository.
+    pub repository: Repository,
+    /// The folder: new, empty, or one that an earlier pull of the same repository made.
+    pub output: PathBuf,
+    /// The hub.
+    pub hub: HubSettings,
+    /// How long it is waited for.
+    pub patience: Patience,
+}
+
+/// What was pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// The commit that the revision stands for.
+    pub commit: String,
+    /// How many files.
+    pub files: usize,
+    /// Their length altogether.
+    pub bytes: u64,
+}
+
+/// Pulls a checkpoint. What an earlier run brought is kept and completed.
+///
+/// # Errors
+/// When the hub, the repository or the output cannot be used, or the caller asked to stop. What has come is kept.
+pub fn pull(options: &PullOptions, progress: &dyn Progress) -> Result<Pulled, PullError> {
+    let hub = Hub::new(&options.hub, &options.repository, options.patience)?;
+    let together = Together::begin(progress);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Reads block: whoever waits in one is woken by the end of its connection.
+        let watcher = scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                if together.stopped() {
+                    hub.shut_down();
+                    return;
+                }
+                thread::park_timeout(LOOK_EVERY);
+            }
+        });
+        let pulled = pull_from(&hub, options, &together);
+        done.store(true, Ordering::Release);
+        watcher.thread().unpark();
+        pulled
+    })
+}
+
+fn pull_from(
+    hub: &Hub,
+    options: &PullOptions,
+    together: &Together<'_>,
+) -> Result<Pulled, PullError> {
+    let repository = &options.repository;
+    // First: somebody without rights there need not wait for a hub, and two runs need not list twice.
+    let folder = Folder::open(&options.output, repository.name(), together)?;
+    let listing = list(hub, repository.revision(), together)?;
+    let mut items = select(&listing, &hub.repository(), &mut |name| {
+        let url = hub.file_url(&listing.commit, name);
+        hub.document(&url, name, MAX_DOCUMENT_BYTES, together)
+    })?;
+    folder.prepare(
+        repository.name(),
+        repository.revision(),
+        &listing.commit,
+        &items,
+    )?;
+    let pulled = Pulled {
+        files: items.len(),
+        bytes: items.iter().filter_map(|item| item.listed.bytes).sum(),
+        commit: listing.commit.clone(),
+    };
+    together.progress.begin(pulled.bytes);
+    let (last, mut first): (Vec<Item>, Vec<Item>) =
+        items.drain(..).partition(|item| item.local == MODEL_INDEX);
+    // The largest begin first, so that no single one is waited for at the end.
+    first.sort_by_key(|item| item.listed.bytes);
+    transfer_all(hub, &listing.commit, first, &folder, together)?;
+    transfer_all(hub, &listing.commit, last, &folder, together)?;
+    Ok(pulled)
+}
+
+fn list(hub: &Hub, revision: &str, together: &Together<'_>) -> Result<Listing, PullError> {
+    let url = hub.listing_url();
+    let json = hub.document(&url, "the list of files", listing::MAX_BYTES, together)?;
+    Listing::parse(&json, revision).map_err(|bad| match bad {
+        BadListing::Hostile(error) => error,
+        BadListing::Nonsense(detail) => match hub.no_hub(detail) {
+            Setback::Stop(error) => error,
+            Setback::Again { .. } => PullError::Cancelled,
+        },
+    })
+}
+
+/// Brings `items`, the last of them first, a few at a time. The first that fails for good stops the others.
+fn transfer_all(
+    hub: &Hub,
+    commit: &str,
+    items: Vec<Item>,
+    folder: &Folder,
+    together: &Together<'_>,
+) -> Result<(), PullError> {
+    let threads = items.len().min(SIDE_BY_SIDE);
+    let waiting = Mutex::new(items);
+    let failure = Mutex::new(None);
+    let work = || {
+        loop {
+            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let Some(item) = next else { return };
+            if let Err(error) = transfer(hub, commit, &item, folder, together) {
+                let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                // The others were only told to stop.
+                if failure.is_none() {
+                    *failure = Some(error);
+                }
+                together.fail();
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    failure
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .map_or(Ok(()), Err)
+}
