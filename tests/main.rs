@@ -11,6 +11,7 @@ mod engine;
 mod golden;
 mod parsers;
 mod pipeline;
+mod pull;
 mod service;
 mod support;
 mod tidy;
