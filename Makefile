@@ -1,5 +1,5 @@
 # What there is to type. `make` lists it; README opens with `make run` and `make test`.
-# Needs: Rust (Cargo.toml says since when), Python 3 with pip (it fetches OpenVINO's wheel, no more), and a C linker.
+# Needs: Rust (Cargo.toml says since when), Python 3 with pip (it fetches OpenVINO's wheel, no more), and a C compiler (for TLS).
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:

@@ -145,7 +145,10 @@ fn pull_code(error: &PullError) -> u8 {
         | PullError::DiskFull { .. }
         | PullError::Write { .. } => OUTPUT,
         PullError::FileGone { .. } | PullError::GaveUp { .. } | PullError::Busy { .. } => HUB,
-        PullError::NoAuthorities | PullError::Status { .. } | PullError::NoHub { .. } => FAILED,
+        PullError::NoAuthorities
+        | PullError::Untrusted { .. }
+        | PullError::Status { .. }
+        | PullError::NoHub { .. } => FAILED,
         PullError::Cancelled => INTERRUPTED,
     }
 }

@@ -24,6 +24,16 @@ pub enum PullError {
         "no certificate of an authority was found on this machine: install the package ca-certificates, or name a file of certificates in SSL_CERT_FILE"
     )]
     NoAuthorities,
+    /// A certificate that no authority of this machine vouches for, or another failure of TLS.
+    #[error(
+        "{host} cannot be trusted ({detail}): check HF_ENDPOINT, and if your network has an authority of its own, name its file of certificates in SSL_CERT_FILE"
+    )]
+    Untrusted {
+        /// Who.
+        host: String,
+        /// Why.
+        detail: String,
+    },
     /// The repository or the revision is not there.
     #[error(
         "the hub {hub} has no repository {repository}, or that one no such revision: check the name and what follows the @"

@@ -209,17 +209,17 @@ impl Hub {
             ureq::Error::HostNotFound => Setback::again(format!("no host {host} was found")),
             // A certificate that is not trusted today is not trusted in a minute.
             ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                self.no_hub(format!("{host}: {error}"))
+                untrusted(host, error)
             }
             ureq::Error::Io(error) => Setback::again(format!("{host}: {error}")),
             ureq::Error::Protocol(_) | ureq::Error::ConnectionFailed | ureq::Error::BodyStalled => {
                 Setback::again(format!("{host}: {error}"))
             }
-            // The other kinds name addresses, which may carry signatures.
-            ureq::Error::Rustls(error) => self.no_hub(format!("{host}: {error}")),
+            ureq::Error::Rustls(error) => untrusted(host, error),
             ureq::Error::ConnectProxyFailed(_) => {
                 Setback::again(format!("the proxy does not reach {host}"))
             }
+            // The other kinds name addresses, which may carry signatures.
             _ => self.no_hub(format!("the request to {host} failed")),
         }
     }
@@ -282,6 +282,13 @@ impl Hub {
             },
         })
     }
+}
+
+fn untrusted(host: String, error: &dyn std::error::Error) -> Setback {
+    Setback::Stop(PullError::Untrusted {
+        host,
+        detail: error.to_string(),
+    })
 }
 
 /// Appends path segments, each encoded as one.
