@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pixart::config::{Environment, HubSettings};
 use pixart::pull::{Patience, Progress, PullError, PullOptions, Pulled, pull};
@@ -146,6 +146,16 @@ fn below(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
             let bytes = fs::read(entry.path()).unwrap_or_default();
             files.insert(name, bytes);
         }
+    }
+}
+
+/// Waits for what another thread or process does, and not for ever.
+#[track_caller]
+fn until(happened: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !happened() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "it never came");
+        std::thread::yield_now();
     }
 }
 

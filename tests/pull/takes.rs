@@ -8,7 +8,7 @@ use pixart::pull::pull;
 use serde_json::json;
 
 use super::hub::{COMMIT, Hub, Trick};
-use super::{LARGE, Scene, TAKEN, Watch};
+use super::{LARGE, Scene, TAKEN, Watch, until};
 use crate::support::convert_to;
 
 #[test]
@@ -133,13 +133,9 @@ fn two_runs_at_once_share_a_folder() {
     std::thread::scope(|scope| {
         let one = scope.spawn(|| pull(&scene.options(), &first).unwrap());
         // The first has the folder once it has asked for something.
-        while scene.hub.requests_for(LARGE).is_empty() {
-            std::thread::yield_now();
-        }
+        until(|| !scene.hub.requests_for(LARGE).is_empty());
         let two = scope.spawn(|| pull(&scene.options(), &second).unwrap());
-        while !second.waited.load(std::sync::atomic::Ordering::SeqCst) {
-            std::thread::yield_now();
-        }
+        until(|| second.waited.load(Ordering::SeqCst));
         assert!(!two.is_finished());
         scene.hub.open_gate();
         assert_eq!(one.join().unwrap(), two.join().unwrap());
@@ -165,9 +161,7 @@ fn no_more_than_four_files_come_at_the_same_time() {
                 .filter(|name| !scene.hub.requests_for(name).is_empty())
                 .count()
         };
-        while asked() < 4 {
-            std::thread::yield_now();
-        }
+        until(|| asked() >= 4);
         assert_eq!(asked(), 4);
         assert!(!run.is_finished());
         scene.hub.open_gate();
