@@ -21,7 +21,7 @@ FROM debian:12-slim AS base-all
 # your own on top of this one can add it.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends intel-opencl-icd libstdc++6 ocl-icd-libopencl1 \
+    && apt-get install --yes --no-install-recommends ca-certificates intel-opencl-icd libstdc++6 ocl-icd-libopencl1 \
     && rm -rf /var/lib/apt/lists/*
 
 # The binary. On Debian 12, so that it asks for no newer C library than the bases have.
