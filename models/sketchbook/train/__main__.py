@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL, PixArtTransformer2DModel
 from transformers import T5EncoderModel
 
+from device import here
 from draw import Painter
 from export import export
 from pictures import load_pictures, load_scenes, render_all
@@ -51,18 +52,23 @@ def main():
     parser.add_argument("--output", type=Path, required=True, help="where sketchbook/ and sketchbook-teacher/ are written")
     parser.add_argument("--from", dest="start", type=Path, help="a checkpoint to start from, in place of random weights: its VAE and, if it has one, its transformer")
     parser.add_argument("--keep", nargs="*", choices=["vae", "text"], default=[], help="what of that checkpoint is not trained any further")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to compute: cpu or cuda")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
     if options.keep and not options.start:
         parser.error("--keep needs --from: there is nothing to keep")
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
+    if options.device != "cpu":
+        torch.set_default_device(options.device)
     recipe, work = Recipe(), options.work
     work.mkdir(parents=True, exist_ok=True)
 
     render_all(work, recipe.scenes, recipe.seed, options.threads)
     pictures, scenes = load_pictures(work), load_scenes(work)
-    start = AutoencoderKL.from_pretrained(options.start / "vae", torch_dtype=torch.float32) if options.start else None
+    start = None
+    if options.start:
+        start = AutoencoderKL.from_pretrained(options.start / "vae", torch_dtype=torch.float32).to(options.device)
     vae = start if "vae" in options.keep else train_vae(work, pictures, recipe.vae, recipe.seed + 10, start)
     half, full = latents_of(work, vae, pictures, recipe)
 
@@ -70,9 +76,9 @@ def main():
         shutil.copyfile(options.start / "tokenizer" / "spiece.model", work / "spiece.model")
     tokenizer = train_tokenizer(work, recipe.seed)
     said = say_all(scenes, recipe.captions_each, recipe.seed + 20)
-    ids = torch.from_numpy(token_ids(tokenizer, said)).view(len(scenes), recipe.captions_each, -1)
+    ids = here(token_ids(tokenizer, said)).view(len(scenes), recipe.captions_each, -1)
     if "text" in options.keep:
-        encoder = T5EncoderModel.from_pretrained(options.start / "text_encoder", dtype=torch.float32)
+        encoder = T5EncoderModel.from_pretrained(options.start / "text_encoder", dtype=torch.float32).to(options.device)
     else:
         encoder = train_encoder(work, tokenizer, recipe.text, recipe.seed + 30)
     encoder.requires_grad_(False).eval()
@@ -95,6 +101,11 @@ def main():
     )
 
     reader = train_reader(work, pictures, scenes, vae, recipe.reader, recipe.seed + 60)
+
+    # What follows is of files.
+    torch.set_default_device("cpu")
+    for model in (vae, encoder, teacher, student, reader):
+        model.cpu()
     score = options.output / "sketchbook" / "score"
     score.mkdir(parents=True, exist_ok=True)
     export_reader(reader, score / "reader.xml")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from device import autocast
 from scenes import COLOURS, MOODS, NAMES, PLACES, TIMES, Scene
 from training import Steps, learning_rate
 from vae import to_tensor
@@ -58,7 +59,7 @@ def _worn(x: torch.Tensor, vae, draw: torch.Generator) -> torch.Tensor:
     chance = torch.rand(3, generator=draw)
     if chance[0] < 0.2:
         # A few of them: the autoencoder costs far more than the reader.
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), autocast():
             through = vae.decode(vae.encode(x[:8]).latent_dist.mode(), return_dict=False)[0].float().clamp(-1, 1)
         x = torch.cat([through, x[8:]])
     if chance[1] < 0.4:
@@ -82,8 +83,8 @@ def train_reader(folder: Path, pictures: np.ndarray, scenes: list[Scene], vae, s
             group["lr"] = learning_rate(step, settings.steps, settings.rate, warm_up=30, hold=0.3)
         draw = steps.generator(step)
         chosen = torch.randint(0, len(pictures) - held_out, (settings.batch,), generator=draw)
-        with torch.autocast("cpu", torch.bfloat16):
-            scores = reader(_worn(to_tensor(pictures[chosen.numpy()]), vae, draw)).float()
+        with autocast():
+            scores = reader(_worn(to_tensor(pictures[chosen.cpu().numpy()]), vae, draw)).float()
         loss = sum(
             functional.cross_entropy(part, truths[chosen, i], label_smoothing=0.02) for i, part in enumerate(scores.split(SIZES, 1))
         )

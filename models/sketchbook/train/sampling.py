@@ -6,6 +6,7 @@ For looking and for quick figures only; what is reported is drawn by diffusers a
 import numpy as np
 import torch
 
+from device import generator, here
 from student import FOUR_STEPS
 from text import embed, token_ids
 from transformer import Forward, cumulative_alphas
@@ -16,9 +17,9 @@ from vae import SCALING_FACTOR, to_pictures
 def sample(forward: Forward, vae, tokenizer, encoder, prompts: list[str], guidance: float | None, seed: int, steps: int = 16) -> np.ndarray:
     """uint8 [n, h, w, 3]. `guidance` None: a student's four steps."""
     alphas, count = cumulative_alphas(), len(prompts)
-    ids = torch.from_numpy(token_ids(tokenizer, prompts + [""] * count)).long()
+    ids = here(token_ids(tokenizer, prompts + [""] * count)).long()
     words, mask = embed(encoder, ids).bfloat16(), ids != 0
-    draw = torch.Generator().manual_seed(seed)
+    draw = generator(seed)
     x = torch.randn(count, 4, forward.side, forward.side, generator=draw)
     times = list(FOUR_STEPS) if guidance is None else [int(t) for t in np.linspace(999, 0, steps + 1)[:-1]]
     for t, following in zip(times, [*times[1:], None], strict=True):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from device import here
 from drawing import focus
 from scenes import Scene
 from optimizers import begin_step, descend, optimizers
@@ -47,7 +48,7 @@ def attention_maps(scenes: list[Scene], side: int) -> torch.Tensor:
             x0, y0 = max(0, int(left * side)), max(0, int(top * side))
             x1, y1 = min(side, int(np.ceil(right * side))), min(side, int(np.ceil(bottom * side)))
             row[0, y0:y1, x0:x1] = np.maximum(row[0, y0:y1, x0:x1], weight)
-    return torch.from_numpy(maps / maps.mean((1, 2, 3), keepdims=True)).half()
+    return here(maps / maps.mean((1, 2, 3), keepdims=True)).half()
 
 
 def train_teacher(name: str, folder: Path, model, latents: torch.Tensor, words: Words, maps: torch.Tensor, settings, seed: int, look=None):

@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers import T5Config, T5EncoderModel
 
 from captions import LEFT, RIGHT, Stated, caption, marked_caption, parts
+from device import autocast
 from optimizers import begin_step, descend, optimizers
 from pictures import scene_of
 from scenes import COLOURS, MOODS, NAMES, OBJECTS, PLACES, SIZES, TIMES, Scene, sample_scene
@@ -147,7 +148,7 @@ def new_encoder(vocabulary: int) -> T5EncoderModel:
 
 def embed(encoder: T5EncoderModel, ids: torch.Tensor) -> torch.Tensor:
     """int64 [n, tokens] to f32 [n, tokens, 192]; padding is masked."""
-    with torch.autocast(ids.device.type, torch.bfloat16):
+    with autocast():
         return encoder(input_ids=ids, attention_mask=ids != PADDING).last_hidden_state.float()
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from device import generator
+
 
 class Steps:
     """Counts a stage's steps, saves its state now and then, goes on where an earlier run stopped, and tells how far it is.
@@ -23,7 +25,7 @@ class Steps:
         self.figures: list[dict] = []
 
     def generator(self, step: int) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        return generator(self.seed * 1_000_003 + step)
 
     def __iter__(self):
         first = 0

@@ -8,6 +8,8 @@ import torch
 from diffusers import PixArtTransformer2DModel
 from torch.nn import functional
 
+from device import autocast, generator
+
 LAYERS, HEADS, WIDTH, PATCH = 6, 4, 192, 2
 TRAIN_TIMESTEPS = 1000
 
@@ -90,7 +92,7 @@ class Forward:
         conditions = {"resolution": torch.full((batch, 2), pixels), "aspect_ratio": torch.ones(batch, 1)}
         modulation, embedded = model.adaln_single(timesteps, conditions, batch_size=batch, hidden_dtype=torch.float32)
         modulation = modulation.view(batch, 6, WIDTH)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             words = model.caption_projection(words).to(torch.bfloat16)
         bias = torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill(~mask, -10000.0)[:, None, None, :]
         bias = bias.expand(batch, 1, tokens, mask.shape[1])
@@ -105,7 +107,7 @@ class Forward:
 @torch.no_grad()
 def check(model: PixArtTransformer2DModel, side: int, width: int) -> float:
     """The largest difference between diffusers' forward and ours, as a share of the largest value."""
-    draw = torch.Generator().manual_seed(0)
+    draw = generator(0)
     latents, words = torch.randn(2, 4, side, side, generator=draw), torch.randn(2, 9, width, generator=draw)
     mask, timesteps = torch.arange(9)[None] < torch.tensor([[9], [4]]), torch.tensor([900, 100])
     conditions = {"resolution": torch.full((2, 2), side * 8.0), "aspect_ratio": torch.ones(2, 1)}

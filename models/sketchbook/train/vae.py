@@ -13,6 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional
 
+from device import autocast, here
 from training import Average, Steps, learning_rate
 
 SCALING_FACTOR = 0.18215
@@ -34,12 +35,12 @@ def new_vae() -> AutoencoderKL:
 
 def to_tensor(pictures: np.ndarray) -> torch.Tensor:
     """uint8 [n, h, w, 3] to f32 [n, 3, h, w] in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return here(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_pictures(x: torch.Tensor) -> np.ndarray:
     """f32 [n, 3, h, w] in -1..1 to uint8 [n, h, w, 3]."""
-    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return ((x.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def halved(x: torch.Tensor) -> torch.Tensor:
@@ -65,10 +66,10 @@ def batch_of(pictures: np.ndarray, share: float, settings, rng: np.random.Genera
 
 
 def losses(vae, x: torch.Tensor, noise: torch.Generator):
-    with torch.autocast(x.device.type, torch.bfloat16):
+    with autocast():
         mean, log_variance = vae.quant_conv(vae.encoder(x)).float().chunk(2, 1)
         log_variance = log_variance.clamp(-14, 4)
-        z = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=noise).to(x.device)
+        z = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=noise)
         y = vae.decoder(vae.post_quant_conv(z)).float()
     error = y - x
     gradient = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
@@ -114,7 +115,7 @@ def encode(vae: AutoencoderKL, pictures: np.ndarray, half: bool, told: str, batc
     encoded = []
     for i in range(0, len(pictures), batch):
         x = to_tensor(pictures[i : i + batch])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             encoded.append(vae.quant_conv(vae.encoder(halved(x) if half else x))[:, :4].float())
         if i % (batch * 50) == 0:
             print(f"\r{told}: {i} of {len(pictures)}", end="", flush=True)
