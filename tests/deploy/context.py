@@ -6,20 +6,31 @@ reads as much of the two formats as this project uses, and says so of the rest.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 
-def left_out(dependencies: Path, root: Path) -> tuple[list[str], int]:
-    """Files of cargo's `.d` file that the build would not find, and how many it lists."""
-    made_of = dependencies.read_text().partition(": ")[2].replace("\\ ", "\0").split()
-    (main,) = (path for path in made_of if path.endswith("/src/main.rs"))
-    # The binary may have been built in another checkout of the same sources.
-    built_in = main.removesuffix("src/main.rs")
-    files = sorted(path.replace("\0", " ").removeprefix(built_in) for path in made_of)
+def left_out(binary: Path, root: Path) -> tuple[list[str], int]:
+    """Files that the binary is made of and the build would not find, and how many it is made of."""
+    files = made_of(binary)
     ignored, copied = rules(root / ".dockerignore"), sources(root / "Dockerfile")
-    arrives = [name for name in files if is_let_through(name, ignored) and any(within(name, source) for source in copied)]
-    return sorted(set(files) - set(arrives)), len(files)
+    arrives = {name for name in files if is_let_through(name, ignored) and any(within(name, source) for source in copied)}
+    return sorted(files - arrives), len(files)
+
+
+def made_of(binary: Path) -> set[str]:
+    """What the compiler wrote down for the library beside the binary, relative to the project, and the binary's own file."""
+    notes = sorted((binary.parent / "deps").glob("pixart-*.d"), key=lambda note: note.stat().st_mtime, reverse=True)
+    for line in (line for note in notes for line in note.read_text().splitlines()):
+        # Other notes are of tests and of mere checks.
+        if ".rlib: " in line:
+            names = line.partition(": ")[2].replace("\\ ", "\0").split()
+            (library,) = (name for name in names if name.endswith("src/lib.rs"))
+            # The project may have been built from another folder.
+            built_in = library.removesuffix("src/lib.rs")
+            return {os.path.normpath(name.replace("\0", " ").removeprefix(built_in)) for name in names} | {"src/main.rs"}
+    raise AssertionError(f"cargo left no notes of the library in {binary.parent}/deps: give --pixart a binary where cargo built it")
 
 
 def rules(dockerignore: Path) -> list[tuple[bool, str]]:

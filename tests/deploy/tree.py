@@ -64,9 +64,7 @@ def everybody_may_read_the_tree_and_nobody_but_its_owner_may_write(stage: Stage)
 
 
 def the_build_context_has_what_the_binary_is_made_of(stage: Stage) -> str:
-    dependencies = Path(f"{stage.binary}.d")
-    assert dependencies.is_file(), f"cargo left no {dependencies}: give --pixart a binary where cargo built it"
-    missing, count = left_out(dependencies, ROOT)
+    missing, count = left_out(stage.binary, ROOT)
     assert not missing, f".dockerignore or the Dockerfile's COPY leave out {missing}"
     return f"{count} files"
 
