@@ -80,6 +80,17 @@ impl Interrupt {
     }
 }
 
+/// A bar over bytes whose number is told later; nothing is seen of a quiet one.
+fn bar_of_bytes(template: &str, quiet: bool) -> ProgressBar {
+    let bar = if quiet {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new(0)
+    };
+    bar.set_style(style(template));
+    bar
+}
+
 /// A conversion's progress: one bar over all components, which are made side by side.
 pub(super) struct ConvertProgress {
     interrupt: Interrupt,
@@ -89,17 +100,12 @@ pub(super) struct ConvertProgress {
 
 impl ConvertProgress {
     pub(super) fn new(interrupt: Interrupt, quiet: bool) -> Self {
-        let bar = if quiet {
-            ProgressBar::hidden()
-        } else {
-            ProgressBar::new(0)
-        };
-        bar.set_style(style(
-            "converting {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-        ));
         Self {
             interrupt,
-            bar,
+            bar: bar_of_bytes(
+                "converting {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+                quiet,
+            ),
             quiet,
         }
     }
@@ -156,17 +162,12 @@ pub(super) struct PullProgress {
 
 impl PullProgress {
     pub(super) fn new(interrupt: Interrupt, quiet: bool) -> Self {
-        let bar = if quiet {
-            ProgressBar::hidden()
-        } else {
-            ProgressBar::new(0)
-        };
-        bar.set_style(style(
-            "pulling {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
-        ));
         Self {
             interrupt,
-            bar,
+            bar: bar_of_bytes(
+                "pulling {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
+                quiet,
+            ),
             quiet,
         }
     }

@@ -28,6 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/clients"))
 
+from checks import run_all
 from service import Service, png_size  # noqa: E402 # it lies beside the other clients of the service
 
 SIZE = "256x256"
@@ -334,6 +335,14 @@ CHECKS = [
 ]
 
 
+def when_idle(check: Callable[[Stage], str | None]) -> Callable[[Stage], str | None]:
+    def checked(stage: Stage) -> str | None:
+        wait_until(stage.idle, "both are idle", 120)
+        return check(stage)
+
+    return checked
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pixart", type=Path, required=True, help="the binary that serves")
@@ -343,22 +352,10 @@ def main() -> int:
     if not shutil.which(haproxy()):
         sys.exit("haproxy is not here: apt-get install haproxy")
 
-    failed = 0
-    checks = [check for check in CHECKS if (arguments.only or "") in check.__name__]
     with Replica(arguments.pixart.resolve()) as one, Replica(arguments.pixart.resolve()) as two:
         stage = Stage([one, two], arguments.picture_seconds)
-        for check in checks:
-            wait_until(stage.idle, "both are idle", 120)
-            began = time.monotonic()
-            try:
-                said = check(stage)
-            except Exception as error:  # noqa: BLE001 # the next check may hold all the same
-                failed += 1
-                print(f"FAILED {check.__name__}: {error!s:.800}", flush=True)
-            else:
-                print(f"ok     {check.__name__} ({time.monotonic() - began:.1f} s){f': {said}' if said else ''}", flush=True)
-    print(f"replicas: {len(checks) - failed} of {len(checks)} checks passed")
-    return 1 if failed or not checks else 0
+        checks = [(check.__name__, when_idle(check)) for check in CHECKS]
+        return run_all("replicas", checks, stage, arguments.only)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 
+from checks import run_all
 from context import left_out
 from refusals import refusals
 from sandbox import BASE, ROOT, USER, Container, can_be_others, into_own_network, libraries_asked_for
@@ -242,22 +243,10 @@ def main() -> int:
     arguments = parser.parse_args()
     into_own_network()
 
-    failed = 0
-    checks = [(name, check) for name, check in CHECKS if (arguments.only or "") in name]
     with tempfile.TemporaryDirectory(prefix="pixart-tree-") as name:
         Path(name).chmod(0o755)
         stage = Stage(arguments.pixart.resolve(), arguments.libraries.resolve(), Path(name))
-        for name, check in checks:
-            began = time.monotonic()
-            try:
-                said = check(stage)
-            except Exception as error:  # noqa: BLE001 # the next check may hold all the same
-                failed += 1
-                print(f"FAILED {name}: {error!s:.600}", flush=True)
-            else:
-                print(f"ok     {name} ({time.monotonic() - began:.1f} s){f': {said}' if said else ''}", flush=True)
-    print(f"tree: {len(checks) - failed} of {len(checks)} checks passed")
-    return 1 if failed or not checks else 0
+        return run_all("tree", CHECKS, stage, arguments.only)
 
 
 if __name__ == "__main__":
