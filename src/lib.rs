@@ -30,6 +30,7 @@
 //! | 5 | [`http`] | JSON, status codes and connections: the only room that knows axum |
 //! | side | [`pull`] | a repository on a hub → a diffusers directory, resumed and checked |
 //! | side | [`convert`] | a diffusers directory → IR, streamed tensor by tensor |
+//! | side | [`synthesize`] | a diffusers directory of published shapes and generated weights, for trials |
 //! | 6 | [`app`], [`cli`] | the composition root and the subcommands |
 //!
 //! Imports go downward only; `tests/tidy.rs` holds it. The decisions behind the plan are in `docs/adr/`.
@@ -45,5 +46,6 @@ pub mod jobs;
 pub mod model;
 pub mod pipeline;
 pub mod pull;
+pub mod synthesize;
 pub mod telemetry;
 pub mod worker;

@@ -14,4 +14,5 @@ mod pipeline;
 mod pull;
 mod service;
 mod support;
+mod synthesize;
 mod tidy;

@@ -12,6 +12,7 @@ use crate::model::{ModelError, SchedulerConfigError};
 use crate::pipeline::PipelineError;
 use crate::pipeline::tokenizer::TokenizerError;
 use crate::pull::PullError;
+use crate::synthesize::SynthesizeError;
 use crate::telemetry::LogError;
 
 /// Done.
@@ -105,6 +106,16 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if let Some(error) = cause.downcast_ref::<PullError>() {
         return Some(pull_code(error));
+    }
+    if let Some(error) = cause.downcast_ref::<SynthesizeError>() {
+        return Some(match error {
+            SynthesizeError::InTheWay { .. }
+            | SynthesizeError::Busy { .. }
+            | SynthesizeError::NoSpace(_)
+            | SynthesizeError::Write { .. } => OUTPUT,
+            SynthesizeError::NoVocabulary | SynthesizeError::VocabularyTooSmall { .. } => USAGE,
+            SynthesizeError::Cancelled => INTERRUPTED,
+        });
     }
     if let Some(error) = cause.downcast_ref::<EngineError>() {
         return Some(engine_code(error));

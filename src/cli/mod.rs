@@ -9,6 +9,7 @@ mod output;
 mod progress;
 mod pull;
 mod serve;
+mod synthesize;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ enum Command {
     Pull(pull::Pull),
     Convert(convert::Convert),
     Info(info::Info),
+    #[command(hide = true)]
+    Synthesize(synthesize::Synthesize),
 }
 
 /// Flags of every subcommand. Each overrides the setting of the same name.
@@ -181,6 +184,7 @@ pub fn run() -> ExitCode {
         Command::Pull(command) => command.run(),
         Command::Convert(command) => command.run(&cli.common),
         Command::Info(command) => command.run(&cli.common),
+        Command::Synthesize(command) => command.run(),
     };
     match outcome {
         Ok(()) => ExitCode::from(exit::DONE),

@@ -17,6 +17,7 @@ use signal_hook::flag;
 use crate::convert;
 use crate::pipeline::{Event, PipelineError, Watch};
 use crate::pull;
+use crate::synthesize;
 
 /// Whether Ctrl-C (or a request to terminate) has come. Where nobody looks at it, and at the second, the process ends.
 ///
@@ -146,6 +147,51 @@ impl convert::Progress for ConvertProgress {
 
     fn unchanged(&self, component: &str) {
         self.bar.println(format!("{component} is unchanged"));
+    }
+
+    fn cancelled(&self) -> bool {
+        self.interrupt.came()
+    }
+}
+
+/// A synthesis' progress: one bar over all files.
+pub(super) struct SynthesizeProgress {
+    interrupt: Interrupt,
+    bar: ProgressBar,
+}
+
+impl SynthesizeProgress {
+    pub(super) fn new(interrupt: Interrupt, quiet: bool) -> Self {
+        Self {
+            interrupt,
+            bar: bar_of_bytes(
+                "generating {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+                quiet,
+            ),
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl synthesize::Progress for SynthesizeProgress {
+    fn entered(&self) {
+        self.interrupt.enter();
+    }
+
+    fn left(&self) {
+        self.interrupt.leave();
+    }
+
+    fn begin(&self, bytes: u64) {
+        self.bar.set_length(bytes);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
     }
 
     fn cancelled(&self) -> bool {

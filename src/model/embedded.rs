@@ -44,6 +44,12 @@ pub fn has_embedded_model() -> bool {
     !FILES.is_empty()
 }
 
+/// An embedded file by its path in the diffusers directory; none where the binary was built without the model.
+pub(crate) fn embedded_file(name: &str) -> Option<&'static [u8]> {
+    let (_, bytes) = FILES.iter().find(|(there, _)| *there == name)?;
+    Some(bytes)
+}
+
 /// Digest of the embedded files.
 pub fn embedded_digest() -> String {
     let mut digest = Sha256::new();

@@ -1,0 +1,67 @@
+//! Room on a disk: told before gigabytes are written, not after.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// A disk without enough room for what was asked for.
+#[derive(Debug, Error)]
+#[error(
+    "the disk of {path} has {:.1} GB free and {:.1} GB are needed: make room, or choose a folder on another disk",
+    *available as f64 / 1e9,
+    *needed as f64 / 1e9,
+    path = path.display()
+)]
+pub struct NoSpace {
+    /// A folder on the disk.
+    pub path: PathBuf,
+    /// Bytes that would be written.
+    pub needed: u64,
+    /// Bytes that a user without privileges may write.
+    pub available: u64,
+}
+
+/// Holds that `needed` bytes fit on the disk of `folder`. A file system that does not tell is left to say so itself.
+///
+/// # Errors
+/// When they do not fit.
+pub(crate) fn check_free_space(folder: &Path, needed: u64) -> Result<(), NoSpace> {
+    let Some(available) = free_bytes(folder) else {
+        return Ok(());
+    };
+    if needed <= available {
+        return Ok(());
+    }
+    Err(NoSpace {
+        path: folder.to_owned(),
+        needed,
+        available,
+    })
+}
+
+/// What a user without privileges may still write.
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let told = rustix::fs::statvfs(folder).ok()?;
+    // Some file systems of containers tell nothing and say so with zeros.
+    (told.f_blocks > 0).then(|| told.f_bavail.saturating_mul(told.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_any_disk_has_is_refused_and_nothing_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        check_free_space(folder.path(), 0).unwrap();
+        let error = check_free_space(folder.path(), u64::MAX).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains(" GB free and "), "{told}");
+        assert!(
+            told.contains(&folder.path().display().to_string()),
+            "{told}"
+        );
+        // It is never the disk's fault that a folder is not there.
+        check_free_space(Path::new("/no/such/folder"), u64::MAX).unwrap();
+    }
+}

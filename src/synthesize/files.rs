@@ -1,0 +1,337 @@
+//! Safetensors files that are never in memory: a header of known length, then blocks that every core fills and writes where they
+//! belong.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use half::slice::HalfFloatSliceExt as _;
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::json;
+
+use super::tensor::Tensor;
+use super::{Progress, SynthesizeError, SynthesizeOptions};
+
+/// Values that a thread holds at a time: 1 MiB of f32, in a core's cache on the way.
+const BLOCK_ELEMENTS: usize = 1 << 18;
+
+/// How weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// 16-bit IEEE floats.
+    F16,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit brain floats.
+    Bf16,
+}
+
+impl Storage {
+    /// Bytes of one weight.
+    pub(super) fn bytes(self) -> u64 {
+        self.width() as u64
+    }
+
+    fn width(self) -> usize {
+        match self {
+            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4,
+        }
+    }
+
+    /// As torch calls it.
+    pub(super) fn torch_name(self) -> &'static str {
+        match self {
+            Self::F16 => "float16",
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F16 => Dtype::F16,
+            Self::F32 => Dtype::F32,
+            Self::Bf16 => Dtype::BF16,
+        }
+    }
+}
+
+impl FromStr for Storage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "f16" => Ok(Self::F16),
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            other => Err(format!("dtype '{other}' is not one of f16, f32, bf16")),
+        }
+    }
+}
+
+/// A file of weights to be.
+#[derive(Debug, Clone)]
+pub(super) struct WeightsFile {
+    component: &'static str,
+    name: String,
+    tensors: Vec<Tensor>,
+}
+
+impl WeightsFile {
+    pub(super) fn elements(&self) -> u64 {
+        let elements: usize = self.tensors.iter().map(Tensor::elements).sum();
+        elements as u64
+    }
+
+    /// Length of the whole file.
+    pub(super) fn bytes(&self, storage: Storage) -> u64 {
+        self.header(storage).len() as u64 + self.elements() * storage.bytes()
+    }
+
+    /// Length of the header, the header as JSON, and spaces up to a multiple of 8, as the format wants it.
+    fn header(&self, storage: Storage) -> Vec<u8> {
+        let mut end = 0;
+        let tensors = self.tensors.iter().map(|tensor| {
+            let begin = end;
+            end += tensor.elements() * storage.width();
+            let info = TensorInfo {
+                dtype: storage.dtype(),
+                shape: tensor.shape.clone(),
+                data_offsets: (begin, end),
+            };
+            (tensor.name.clone(), info)
+        });
+        // transformers refuses files that do not say for whom they are.
+        let format = [("format".to_owned(), "pt".to_owned())].into();
+        let metadata = Metadata::new(Some(format), tensors.collect())
+            .expect("tensors that follow each other leave no gap");
+        let mut json = serde_json::to_vec(&metadata).expect("a header is plain data");
+        json.resize(json.len().next_multiple_of(8), b' ');
+        let mut header = (json.len() as u64).to_le_bytes().to_vec();
+        header.append(&mut json);
+        header
+    }
+}
+
+/// A component whose weights are one file, as diffusers stores them.
+pub(super) fn single(component: &'static str, tensors: Vec<Tensor>) -> Vec<WeightsFile> {
+    vec![WeightsFile {
+        component,
+        name: "diffusion_pytorch_model.safetensors".to_owned(),
+        tensors,
+    }]
+}
+
+/// A component whose weights are two shards of about the same length, as transformers stores T5-XXL.
+pub(super) fn sharded(component: &'static str, mut tensors: Vec<Tensor>) -> Vec<WeightsFile> {
+    let half = tensors.iter().map(Tensor::elements).sum::<usize>() / 2;
+    let mut before = 0;
+    let cut = tensors
+        .iter()
+        .position(|tensor| {
+            before += tensor.elements();
+            before > half
+        })
+        .unwrap_or(0);
+    // The first tensor alone may be more than half of a network with few layers.
+    let second = tensors.split_off(cut.max(1));
+    [tensors, second]
+        .into_iter()
+        .zip(1..)
+        .map(|(tensors, number)| WeightsFile {
+            component,
+            name: format!("model-0000{number}-of-00002.safetensors"),
+            tensors,
+        })
+        .collect()
+}
+
+/// The page that says which shard has which tensor.
+pub(super) fn index_page(files: &[WeightsFile], storage: Storage) -> Option<(String, Vec<u8>)> {
+    let shards: Vec<&WeightsFile> = files
+        .iter()
+        .filter(|file| file.name.contains("-of-"))
+        .collect();
+    let component = shards.first()?.component;
+    let elements: u64 = shards.iter().map(|file| file.elements()).sum();
+    let map: serde_json::Map<String, serde_json::Value> = shards
+        .iter()
+        .flat_map(|file| {
+            let entry = |tensor: &Tensor| (tensor.name.clone(), json!(file.name));
+            file.tensors.iter().map(entry).collect::<Vec<_>>()
+        })
+        .collect();
+    let page = json!({
+        "metadata": {"total_size": elements * storage.bytes()},
+        "weight_map": map,
+    });
+    Some((
+        format!("{component}/model.safetensors.index.json"),
+        super::pages::bytes(&page),
+    ))
+}
+
+/// A part of a tensor that one thread makes.
+struct Block<'a> {
+    tensor: &'a Tensor,
+    start: usize,
+    count: usize,
+    /// Where it lies in the file.
+    offset: u64,
+}
+
+/// Writes one file below `folder`, on every core.
+pub(super) fn write_all(
+    folder: &Path,
+    file: &WeightsFile,
+    options: &SynthesizeOptions,
+    progress: &dyn Progress,
+) -> Result<(), SynthesizeError> {
+    let path = folder.join(file.component).join(&file.name);
+    let failed = || SynthesizeError::write(&path);
+    let header = file.header(options.storage);
+    let output = path
+        .parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| File::create_new(&path))
+        .map_err(failed())?;
+    output.write_all_at(&header, 0).map_err(failed())?;
+
+    let blocks = blocks(file, header.len() as u64, options.storage);
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let failure = Mutex::new(None);
+    let work = || {
+        let mut values = vec![0.0; BLOCK_ELEMENTS];
+        let mut bytes = Vec::new();
+        while let Some(block) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if stop.load(Ordering::Relaxed) || progress.cancelled() {
+                return;
+            }
+            let values = &mut values[..block.count];
+            let tensor = block.tensor;
+            tensor.fill(options.seed, file.component, block.start, values);
+            encode(values, options.storage, &mut bytes);
+            if let Err(error) = output.write_all_at(&bytes, block.offset) {
+                stop.store(true, Ordering::Relaxed);
+                *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                return;
+            }
+            progress.advance(bytes.len() as u64);
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let failure = failure.into_inner();
+    if let Some(error) = failure.unwrap_or_else(PoisonError::into_inner) {
+        return Err(failed()(error));
+    }
+    if progress.cancelled() {
+        return Err(SynthesizeError::Cancelled);
+    }
+    Ok(())
+}
+
+fn blocks(file: &WeightsFile, mut offset: u64, storage: Storage) -> Vec<Block<'_>> {
+    let mut blocks = Vec::new();
+    for tensor in &file.tensors {
+        for start in (0..tensor.elements()).step_by(BLOCK_ELEMENTS) {
+            let count = BLOCK_ELEMENTS.min(tensor.elements() - start);
+            blocks.push(Block {
+                tensor,
+                start,
+                count,
+                offset,
+            });
+            offset += count as u64 * storage.bytes();
+        }
+    }
+    blocks
+}
+
+/// Values as the file has them, little-endian.
+fn encode(values: &[f32], storage: Storage, bytes: &mut Vec<u8>) {
+    bytes.resize(values.len() * storage.width(), 0);
+    match storage {
+        Storage::F32 => {
+            for (out, value) in bytes.chunks_exact_mut(4).zip(values) {
+                out.copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        Storage::F16 => {
+            let mut narrow = vec![f16::ZERO; values.len()];
+            narrow.convert_from_f32_slice(values);
+            for (out, value) in bytes.chunks_exact_mut(2).zip(narrow) {
+                out.copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        Storage::Bf16 => {
+            for (out, &value) in bytes.chunks_exact_mut(2).zip(values) {
+                out.copy_from_slice(&bf16::from_f32(value).to_le_bytes());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tensor::Values;
+    use super::*;
+
+    fn tensors(lengths: &[usize]) -> Vec<Tensor> {
+        lengths
+            .iter()
+            .zip(0..)
+            .map(|(&length, number)| Tensor {
+                name: format!("t{number}"),
+                shape: vec![length],
+                values: Values::Ones,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn shards_have_about_half_each_and_both_something() {
+        for (lengths, first) in [
+            (&[4, 4, 4, 4][..], 2),
+            (&[100, 1, 1], 1),
+            (&[1, 1, 100], 2),
+            (&[3, 2, 2, 2], 2),
+        ] {
+            let shards = sharded("text_encoder", tensors(lengths));
+            assert_eq!(shards[0].tensors.len(), first, "{lengths:?}");
+            assert_eq!(shards[1].tensors.len(), lengths.len() - first);
+        }
+    }
+
+    #[test]
+    fn a_tensor_longer_than_a_block_is_cut_without_a_gap() {
+        let file = &single("vae", tensors(&[3, 2 * BLOCK_ELEMENTS + 5]))[0];
+        let blocks = blocks(file, 16, Storage::F16);
+        let cuts: Vec<_> = blocks
+            .iter()
+            .map(|block| (block.start, block.count, block.offset))
+            .collect();
+        let long = BLOCK_ELEMENTS as u64;
+        assert_eq!(
+            cuts,
+            [
+                (0, 3, 16),
+                (0, BLOCK_ELEMENTS, 22),
+                (BLOCK_ELEMENTS, BLOCK_ELEMENTS, 22 + 2 * long),
+                (2 * BLOCK_ELEMENTS, 5, 22 + 4 * long),
+            ]
+        );
+    }
+}
