@@ -19,7 +19,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::app::{App, Model};
-use crate::config::{Environment, Precision, Settings, SettingsError, utf8};
+use crate::config::{Environment, Precision, Settings, SettingsError, TextEncoderResidency, utf8};
 
 /// Text-to-image with PixArt-α on ordinary CPUs, through OpenVINO.
 #[derive(Debug, Parser)]
@@ -84,6 +84,10 @@ struct ModelFlags {
     /// CPU threads; 0 leaves the number to the runtime [default: 0]
     #[arg(long, value_name = "N")]
     threads: Option<u16>,
+
+    /// When the text encoder is in memory: always, or on_demand, which takes less of it [default: always]
+    #[arg(long, value_name = "WHEN")]
+    text_encoder: Option<TextEncoderResidency>,
 }
 
 impl ModelFlags {
@@ -103,6 +107,10 @@ impl ModelFlags {
             (
                 "openvino.threads",
                 self.threads.map(|threads| threads.to_string()),
+            ),
+            (
+                "model.text_encoder",
+                self.text_encoder.map(|residency| residency.to_string()),
             ),
         ]
         .into_iter()

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::range::{DAY_SECONDS, within};
 
 /// Which arithmetic a device uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -50,6 +53,44 @@ impl FromStr for Precision {
     }
 }
 
+/// When the text encoder is in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextEncoderResidency {
+    /// From the start to the end.
+    #[default]
+    Always,
+    /// From a prompt whose embeddings are not at hand until none has come for a while.
+    OnDemand,
+}
+
+impl TextEncoderResidency {
+    /// The name in settings and flags.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::OnDemand => "on_demand",
+        }
+    }
+}
+
+impl fmt::Display for TextEncoderResidency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for TextEncoderResidency {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Always, Self::OnDemand]
+            .into_iter()
+            .find(|residency| residency.name() == text)
+            .ok_or_else(|| format!("text encoder '{text}' is not one of always, on_demand"))
+    }
+}
+
 /// `[openvino]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -65,7 +106,7 @@ pub struct OpenvinoSettings {
 }
 
 /// `[model]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSettings {
     /// Model directory; empty means the embedded model.
@@ -74,6 +115,56 @@ pub struct ModelSettings {
     pub checkpoint: PathBuf,
     /// Where the embedded model's IR is kept; empty means the user's cache folder.
     pub cache: PathBuf,
+    /// When the text encoder is in memory.
+    pub text_encoder: TextEncoderResidency,
+    /// How long an `on_demand` text encoder stays after the last prompt that it read; 0 lets it go before the picture is drawn.
+    pub text_encoder_idle_seconds: u64,
+    /// What text embeddings of earlier prompts may take in memory; 0 keeps none.
+    pub embedding_cache_mib: usize,
+    /// Where they are kept from one start to the next; empty keeps none.
+    pub embedding_cache_directory: PathBuf,
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self {
+            directory: PathBuf::new(),
+            checkpoint: PathBuf::new(),
+            cache: PathBuf::new(),
+            text_encoder: TextEncoderResidency::Always,
+            text_encoder_idle_seconds: 60,
+            embedding_cache_mib: 64,
+            embedding_cache_directory: PathBuf::new(),
+        }
+    }
+}
+
+impl ModelSettings {
+    /// How long an `on_demand` text encoder stays after its last prompt; none where it stays always.
+    pub fn text_encoder_idle(&self) -> Option<Duration> {
+        let idle = Duration::from_secs(self.text_encoder_idle_seconds);
+        (self.text_encoder == TextEncoderResidency::OnDemand).then_some(idle)
+    }
+
+    /// What text embeddings may take in memory, in bytes.
+    pub fn embedding_cache_bytes(&self) -> usize {
+        self.embedding_cache_mib.saturating_mul(1024 * 1024)
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        within(
+            "model.text_encoder_idle_seconds",
+            self.text_encoder_idle_seconds,
+            0..=DAY_SECONDS,
+            "seconds",
+        )?;
+        within(
+            "model.embedding_cache_mib",
+            self.embedding_cache_mib,
+            0..=65_536,
+            "MiB",
+        )
+    }
 }
 
 impl Default for OpenvinoSettings {

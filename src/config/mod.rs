@@ -25,7 +25,7 @@ use toml::{Table, Value};
 use layers::{overlay, read_file, setting, told};
 
 pub use auth::{ApiKeys, AuthSettings};
-pub use drawing::{ModelSettings, OpenvinoSettings, Precision};
+pub use drawing::{ModelSettings, OpenvinoSettings, Precision, TextEncoderResidency};
 pub use environment::Environment;
 pub use hub::{HubProxy, HubSettings, HubToken};
 pub use layers::utf8;
@@ -175,6 +175,7 @@ impl Settings {
 
     /// Holds every value to its range.
     fn check(&self) -> Result<(), String> {
+        self.model.check()?;
         self.server.check()?;
         self.queue.check()?;
         self.jobs.check()?;
@@ -228,7 +229,7 @@ mod tests {
             .collect();
         listed.sort();
         assert_eq!(listed, known, "config/default.toml must list every key");
-        assert_eq!(known.len(), 7 + 11 + 2 + 3 + 4 + 2 + 1 + 2 + 2);
+        assert_eq!(known.len(), 4 + 7 + 11 + 2 + 3 + 4 + 2 + 1 + 2 + 2);
     }
 
     #[test]
@@ -345,6 +346,13 @@ mod tests {
             ("PIXART__LIMITS__MAX_STEPS", "1001", "1 to 1000"),
             ("PIXART__LIMITS__MAX_MEGAPIXEL_STEPS", "0", "1 to 1000000"),
             ("PIXART__WORKER__STALL_SECONDS", "0", "1 to 86400"),
+            ("PIXART__MODEL__TEXT_ENCODER", "never", "on_demand"),
+            (
+                "PIXART__MODEL__TEXT_ENCODER_IDLE_SECONDS",
+                "86401",
+                "0 to 86400",
+            ),
+            ("PIXART__MODEL__EMBEDDING_CACHE_MIB", "65537", "0 to 65536"),
             ("PIXART__WORKER__WARM_UP", "maybe", "boolean"),
             ("PIXART__QUEUE__CAPACITY", "-1", "-1"),
             ("PIXART__LOG__FORMAT", "xml", "json"),

@@ -3,6 +3,9 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
+/// A day: nobody waits longer for a picture.
+pub(super) const DAY_SECONDS: u64 = 86_400;
+
 /// Holds `value` to `range`. `what` says what is counted, with its unit: `waiting jobs`, `seconds`.
 pub(super) fn within<T: PartialOrd + Display>(
     key: &str,

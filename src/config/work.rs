@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::range::within;
+use super::range::{DAY_SECONDS, within};
 use crate::domain::{ImageSize, Steps};
-
-/// A day: nobody waits longer for a picture.
-const DAY_SECONDS: u64 = 86_400;
 
 /// `[queue]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]

@@ -67,9 +67,9 @@ impl CompiledGraph {
             }
         };
         let device = DeviceType::from(options.device);
-        let model = read(&mut runtime.core, xml)?;
+        let model = read(&mut runtime.core(), xml)?;
         let mut compiled = runtime
-            .core
+            .core()
             .compile_model(&model, device)
             .map_err(failed("compiled"))?;
         let mut inputs = HashMap::new();

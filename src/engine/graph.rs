@@ -1,5 +1,7 @@
 //! The seam: what the pipeline sees of a compiled network.
 
+use std::time::Duration;
+
 use super::EngineError;
 
 /// A tensor of one of the element types that cross the seam.
@@ -81,8 +83,26 @@ pub struct Port {
 
 /// A compiled network with one output.
 pub trait Graph {
-    /// The input that carries `name`, if there is one.
+    /// The input that carries `name`, if there is one. Of a network that is not in memory nothing is known.
     fn input(&self, name: &str) -> Option<Port>;
+
+    /// Sees to it that the network is in memory. The time that this took; none where it was there.
+    ///
+    /// # Errors
+    /// When it cannot be read or compiled.
+    fn load(&mut self) -> Result<Option<Duration>, EngineError> {
+        Ok(None)
+    }
+
+    /// Gives the network's memory back, where it can be loaded again. Whether there was any.
+    fn release(&mut self) -> bool {
+        false
+    }
+
+    /// Whether the network is in memory.
+    fn is_resident(&self) -> bool {
+        true
+    }
 
     /// Runs the network on named inputs and returns its first output. `cancelled` is looked at every few milliseconds.
     ///

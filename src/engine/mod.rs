@@ -7,6 +7,7 @@ mod compiled;
 mod error;
 mod graph;
 mod memory;
+mod on_demand;
 mod rest;
 mod runtime;
 
@@ -14,4 +15,5 @@ pub use compiled::{CompileOptions, CompiledGraph};
 pub use error::EngineError;
 pub use graph::{Elements, Graph, Port, Tensor};
 pub use memory::give_back_memory;
+pub use on_demand::OnDemandGraph;
 pub use runtime::{DeviceInfo, Runtime};

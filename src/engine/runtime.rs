@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openvino::{Core, DeviceType, PropertyKey, RwPropertyKey};
 
@@ -18,14 +19,18 @@ const LIBRARY: &str = if cfg!(target_os = "macos") {
     "libopenvino_c.so"
 };
 
-/// The loaded runtime. There is one for each process: OpenVINO's library is never unloaded.
+/// The loaded runtime. There is one for each process: OpenVINO's library is never unloaded. Clones are the same runtime, for
+/// networks that are compiled later; as properties belong to devices, compile on one thread at a time.
+#[derive(Clone)]
 pub struct Runtime {
-    pub(super) core: Core,
+    core: Arc<Mutex<Core>>,
     library: PathBuf,
     version: String,
-    /// Values of the properties that were changed, as they were before, by device and key.
-    before: BTreeMap<(String, String), String>,
+    before: Arc<Mutex<Properties>>,
 }
+
+/// Values of the properties that were changed, as they were before, by device and key.
+type Properties = BTreeMap<(String, String), String>;
 
 /// What `pixart info` tells of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,11 +77,16 @@ impl Runtime {
         }
         let core = Core::new().map_err(|error| broken(error.to_string()))?;
         Ok(Self {
-            core,
+            core: Arc::new(Mutex::new(core)),
             version: short_version(&version.build_number),
             library,
-            before: BTreeMap::new(),
+            before: Arc::default(),
         })
+    }
+
+    /// Held for one call: what has panicked meanwhile has left nothing half done here.
+    pub(super) fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Version of the runtime, such as `2026.4.1`.
@@ -107,8 +117,8 @@ impl Runtime {
     }
 
     fn device_names(&self) -> Result<Vec<String>, EngineError> {
-        let devices = self
-            .core
+        let core = self.core();
+        let devices = core
             .available_devices()
             .map_err(|error| EngineError::Runtime(error.to_string()))?;
         Ok(devices
@@ -152,7 +162,7 @@ impl Runtime {
     }
 
     fn property(&self, device: &str, key: &'static str) -> String {
-        self.core
+        self.core()
             .get_property(&DeviceType::from(device), &PropertyKey::Other(key.into()))
             .unwrap_or_default()
     }
@@ -166,22 +176,22 @@ impl Runtime {
         value: Option<&str>,
     ) -> Result<(), EngineError> {
         let slot = (device.to_owned(), key.as_ref().to_owned());
+        let mut core = self.core();
+        let mut changed = self.before.lock().unwrap_or_else(PoisonError::into_inner);
         let value = match value {
             Some(value) => {
-                let before = self
-                    .core
+                let before = core
                     .get_property(&DeviceType::from(device), &key.clone().into())
                     .unwrap_or_default();
-                self.before.entry(slot).or_insert(before);
+                changed.entry(slot).or_insert(before);
                 value.to_owned()
             }
-            None => match self.before.get(&slot) {
+            None => match changed.get(&slot) {
                 Some(before) => before.clone(),
                 None => return Ok(()),
             },
         };
-        self.core
-            .set_property(&DeviceType::from(device), &key, &value)
+        core.set_property(&DeviceType::from(device), &key, &value)
             .map_err(|error| EngineError::Runtime(error.to_string()))
     }
 
@@ -207,7 +217,7 @@ impl Runtime {
             verb: "read",
             detail: error.to_string(),
         };
-        let model = read(&mut self.core, xml)?;
+        let model = read(&mut self.core(), xml)?;
         let named = |node: openvino::Node| -> Result<(String, Port), EngineError> {
             Ok((
                 node.get_name().map_err(failed)?,
