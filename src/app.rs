@@ -1,6 +1,7 @@
 //! The composition root: settings → runtime → model → a pipeline that draws.
 
 pub mod serve;
+mod text;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::config::{Environment, Settings, cache_folder, openvino_folders};
+use crate::config::{Environment, OpenvinoSettings, Settings, cache_folder, openvino_folders};
 use crate::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, REVISION, convert};
 use crate::domain::{ImageSize, RequestDefaults};
-use crate::engine::{CompileOptions, CompiledGraph, Runtime};
+use crate::engine::{CompileOptions, CompiledGraph, EngineError, Runtime};
 use crate::model::{
     Defaults, EMBEDDED_NAME, ForeignModel, HeldFiles, ModelDirectory, ModelError, PipelineClass,
     SchedulerConfig, SentencePieceModel, TransformerSpec, VaeSpec, Variant, WeightsFormat,
@@ -189,11 +190,8 @@ impl App {
         let scheduler = SchedulerConfig::from_json(&text)
             .with_context(|| format!("{} cannot be used", parts.scheduler.display()))?;
 
-        let text_encoder = self.compile(
-            runtime,
-            &parts.text_encoder,
-            &["input_ids", "attention_mask"],
-        )?;
+        let text_encoder =
+            text::encoder(&self.settings, runtime, &parts.text_encoder, &parts.files)?;
         let transformer = self.compile(
             runtime,
             &parts.transformer,
@@ -214,7 +212,7 @@ impl App {
             ..parts.facts
         };
         let networks = Networks {
-            text_encoder: Box::new(text_encoder),
+            text_encoder,
             transformer: Box::new(transformer),
             vae_decoder: Box::new(vae_decoder),
         };
@@ -224,23 +222,34 @@ impl App {
             resolution_binning: parts.defaults.resolution_binning,
         };
         let planner = Arc::new(Planner::new(tokenizer, scheduler, facts, defaults));
+        let pipeline =
+            Pipeline::new(planner, networks).keeping(&text::keeping(&self.settings.model));
         Ok(Loaded {
-            pipeline: Pipeline::new(planner, networks),
+            pipeline,
             load: start.elapsed(),
             files: parts.files,
         })
     }
 
     fn compile(&self, runtime: &mut Runtime, xml: &Path, inputs: &[&str]) -> Result<CompiledGraph> {
-        let openvino = &self.settings.openvino;
-        let options = CompileOptions {
-            device: &openvino.device,
-            precision: openvino.precision,
-            threads: (openvino.threads > 0).then_some(openvino.threads),
-            inputs,
-        };
-        Ok(runtime.compile(xml, &options)?)
+        Ok(compile(&self.settings.openvino, runtime, xml, inputs)?)
     }
+}
+
+/// Compiles a network as the settings have it.
+fn compile(
+    openvino: &OpenvinoSettings,
+    runtime: &mut Runtime,
+    xml: &Path,
+    inputs: &[&str],
+) -> Result<CompiledGraph, EngineError> {
+    let options = CompileOptions {
+        device: &openvino.device,
+        precision: openvino.precision,
+        threads: (openvino.threads > 0).then_some(openvino.threads),
+        inputs,
+    };
+    runtime.compile(xml, &options)
 }
 
 /// Where a model's parts lie, whoever made it.

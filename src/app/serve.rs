@@ -21,13 +21,13 @@ use tokio::task::JoinSet;
 use super::App;
 use crate::config::Settings;
 use crate::convert::Progress;
-use crate::domain::{GenerateRequest, Generated};
+use crate::domain::{GenerateRequest, Generated, Prompt};
 use crate::engine::{Runtime, give_back_memory};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{Service, VITAL, metrics_router, router};
 use crate::jobs::{Bounds, Jobs, Stop};
 use crate::model::{HeldFiles, Variant};
-use crate::pipeline::{Generate, Pipeline, PipelineError, Watch};
+use crate::pipeline::{AtRest, Generate, Pipeline, PipelineError, Watch};
 use crate::telemetry::{BuildInfo, Metrics};
 use crate::worker::{self, Built, StartError};
 
@@ -279,6 +279,18 @@ impl Generate for Unchanged {
         let generated = self.pipeline.generate(request, watch)?;
         self.files.check()?;
         Ok(generated)
+    }
+
+    fn read_ahead(
+        &mut self,
+        prompt: &Prompt,
+        watch: &mut dyn Watch,
+    ) -> Result<Duration, PipelineError> {
+        self.pipeline.read_ahead(prompt, watch)
+    }
+
+    fn rest(&mut self, now: Instant) -> AtRest {
+        self.pipeline.rest(now)
     }
 }
 

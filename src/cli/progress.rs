@@ -313,6 +313,7 @@ impl Watch for StepBar {
 
     fn observe(&mut self, event: Event<'_>) {
         match event {
+            Event::TextEncoderLoaded { .. } | Event::TextEncoderReleased => {}
             Event::TextEncoded { .. } => self.bar.set_message("drawing"),
             Event::Stepped { step, steps, .. } => {
                 self.bar.set_position(step as u64 + 1);

@@ -13,6 +13,7 @@ mod job;
 mod order;
 mod pace;
 mod registry;
+mod wait;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -29,6 +30,7 @@ pub use pace::Work;
 use crate::domain::Generated;
 use crate::telemetry::Metrics;
 use registry::Registry;
+use wait::{TimedOut, receive_until};
 
 /// What bounds the jobs.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +88,17 @@ pub struct Jobs {
 pub struct Assignments {
     shared: Arc<Shared>,
     tickets: mpsc::Receiver<Ticket>,
+}
+
+/// What the worker does next.
+#[derive(Debug)]
+pub enum Turn {
+    /// Draw this.
+    Job(Arc<Job>),
+    /// Nothing has come until the time that was named.
+    Rest,
+    /// The service closes.
+    Over,
 }
 
 /// A job and whether it was there before.
@@ -287,18 +300,18 @@ impl Jobs {
 }
 
 impl Assignments {
-    /// Waits for the next job; none when the service closes. Blocks its thread.
-    pub fn claim(&mut self) -> Option<Arc<Job>> {
+    /// Waits for the next job, at most until `until`. Blocks its thread.
+    pub fn claim(&mut self, until: Option<Instant>) -> Turn {
         loop {
-            self.tickets.blocking_recv()?;
-            if self.closed() {
-                return None;
+            match receive_until(&mut self.tickets, until) {
+                Ok(Some(Ticket)) if !self.closed() => {}
+                Ok(_) => return Turn::Over,
+                Err(TimedOut) => return Turn::Rest,
             }
             // Before the job is seen to run: the pause before it was no stall.
             self.health().progressed();
-            let next = self.shared.change(|registry| registry.next(Instant::now()));
-            if next.is_some() {
-                return next;
+            if let Some(job) = self.shared.change(|registry| registry.next(Instant::now())) {
+                return Turn::Job(job);
             }
         }
     }

@@ -71,8 +71,10 @@ impl Average {
 impl Pace {
     /// Takes in a picture that was drawn.
     pub fn observe(&mut self, work: Work, timings: &Timings) {
-        self.text_seconds
-            .observe((timings.tokenize + timings.text_encode).as_secs_f64());
+        let text = timings.tokenize + timings.text_encode;
+        // A text encoder is loaded now and then: that says nothing of the next picture.
+        let text = text.saturating_sub(timings.text_encoder_load);
+        self.text_seconds.observe(text.as_secs_f64());
         let mut size = match self
             .sizes
             .iter()

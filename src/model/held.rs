@@ -5,8 +5,12 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use tempfile::TempDir;
 
 use super::ModelError;
 
@@ -19,6 +23,20 @@ struct HeldFile {
     path: PathBuf,
     file: File,
     then: State,
+}
+
+/// Where a held network can be read, for as long as this value is there.
+#[derive(Debug)]
+pub struct Placed {
+    xml: PathBuf,
+    _links: Option<TempDir>,
+}
+
+impl Placed {
+    /// The IR; its weights lie beside it.
+    pub fn xml(&self) -> &Path {
+        &self.xml
+    }
 }
 
 /// What every writing to a file changes.
@@ -78,6 +96,43 @@ impl HeldFiles {
         }
         Ok(())
     }
+
+    /// Where the network `xml` can be read again as it was: at its own name or, where other files have taken its names since, at
+    /// links to those that are held.
+    ///
+    /// # Errors
+    /// When the files at its names are others and no links can be made.
+    pub fn place(&self, xml: &Path) -> io::Result<Placed> {
+        let files: Vec<&HeldFile> = self
+            .0
+            .iter()
+            .filter(|held| [xml, &xml.with_extension("bin")].contains(&held.path.as_path()))
+            .collect();
+        if files.iter().all(|held| held.is_in_place()) {
+            let xml = xml.to_owned();
+            return Ok(Placed { xml, _links: None });
+        }
+        let links = tempfile::tempdir()?;
+        for HeldFile { path, file, .. } in files {
+            let name = path.file_name().unwrap_or_default();
+            let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+            symlink(descriptor, links.path().join(name))?;
+        }
+        Ok(Placed {
+            xml: links.path().join(xml.file_name().unwrap_or_default()),
+            _links: Some(links),
+        })
+    }
+}
+
+impl HeldFile {
+    /// Whether the file is the one that its name leads to.
+    fn is_in_place(&self) -> bool {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let held = self.file.metadata().map(identity);
+        let there = fs::metadata(&self.path).map(identity);
+        matches!((held, there), (Ok(held), Ok(there)) if held == there)
+    }
 }
 
 #[cfg(test)]
@@ -114,5 +169,31 @@ mod tests {
         fs::write(&path, "WEIGHTS").unwrap();
         let error = held.check().unwrap_err().to_string();
         assert!(error.contains("transformer.bin has changed"), "{error}");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_network_whose_names_were_taken_is_read_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let xml = folder.path().join("text_encoder.xml");
+        let bin = folder.path().join("text_encoder.bin");
+        fs::write(&xml, "layers").unwrap();
+        fs::write(&bin, "weights").unwrap();
+        let held = HeldFiles::open([bin.clone(), xml.clone()]).unwrap();
+        assert_eq!(held.place(&xml).unwrap().xml(), xml);
+
+        let other = folder.path().join("other");
+        fs::write(&other, "others").unwrap();
+        fs::rename(&other, &bin).unwrap();
+        let placed = held.place(&xml).unwrap();
+        assert_ne!(placed.xml(), xml);
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!(read(placed.xml()), "layers");
+        assert_eq!(read(&placed.xml().with_extension("bin")), "weights");
+        fs::remove_file(&xml).unwrap();
+        assert_eq!(read(held.place(&xml).unwrap().xml()), "layers");
+        let links = placed.xml().to_owned();
+        drop(placed);
+        assert!(!links.exists());
     }
 }

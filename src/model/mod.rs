@@ -28,7 +28,7 @@ pub(crate) use disk::check_free_space;
 pub(crate) use embedded::embedded_file;
 pub use embedded::{EMBEDDED_NAME, embedded_digest, has_embedded_model, unpack_embedded_model};
 pub use foreign::{ForeignModel, Variant};
-pub use held::HeldFiles;
+pub use held::{HeldFiles, Placed};
 pub use index::{ModelIndex, PipelineClass};
 pub use manifest::{ComponentEntry, Defaults, FileEntry, Manifest, WeightsFormat};
 pub use scheduler_config::{SchedulerConfig, SchedulerConfigError};

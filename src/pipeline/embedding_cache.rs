@@ -36,6 +36,11 @@ impl EmbeddingCache {
         }
     }
 
+    /// What it holds, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     /// The embeddings of these ids, if they are held.
     pub(super) fn get(&mut self, ids: &[i64]) -> Option<Embeddings> {
         let entry = self.entries.get_mut(ids)?;

@@ -32,16 +32,14 @@ use ndarray::Array4;
 pub use error::PipelineError;
 pub use plan::{Plan, Planner, TokenCount};
 pub use preview::{LatentToRgb, PreviewFit};
+pub use text::TextKeeping;
 pub use watch::{Event, Unwatched, Watch};
 
-use crate::domain::{GenerateRequest, Generated, ImageSize, Receipt, Timings, Warning};
+use crate::domain::{GenerateRequest, Generated, ImageSize, Prompt, Receipt, Timings, Warning};
 use crate::engine::{Graph, Tensor};
 use crate::model::PipelineClass;
-use embedding_cache::EmbeddingCache;
 use pixels::Rgb8;
-
-/// Most that text embeddings of earlier prompts take: at width 4096, 34 prompts of α's 120 tokens or 13 of Σ's 300.
-const EMBEDDING_CACHE_BYTES: usize = 64 << 20;
+use text::TextEncoder;
 
 /// Draws pictures: the seam that everything above the pipeline sees.
 pub trait Generate {
@@ -54,6 +52,36 @@ pub trait Generate {
         request: &GenerateRequest,
         watch: &mut dyn Watch,
     ) -> Result<Generated, PipelineError>;
+
+    /// Reads a prompt, as it stands, before it is asked for. The time that it took, loading left out.
+    ///
+    /// # Errors
+    /// As [`Generate::generate`].
+    fn read_ahead(
+        &mut self,
+        _prompt: &Prompt,
+        _watch: &mut dyn Watch,
+    ) -> Result<Duration, PipelineError> {
+        Ok(Duration::ZERO)
+    }
+
+    /// Puts away what has not been used for long at `now`. To be called when there is nothing to draw.
+    fn rest(&mut self, _now: Instant) -> AtRest {
+        AtRest::default()
+    }
+}
+
+/// What is put away while there is nothing to draw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AtRest {
+    /// Whether the text encoder has just left memory.
+    pub released: bool,
+    /// Whether it is in memory.
+    pub resident: bool,
+    /// When there will be something to put away again, if nothing is drawn until then.
+    pub again: Option<Instant>,
+    /// Text embeddings that are held in memory, in bytes.
+    pub embedding_bytes: usize,
 }
 
 /// What a pipeline needs to know of its model beside the networks themselves.
@@ -102,8 +130,9 @@ pub struct Networks {
 /// A model that is ready to draw.
 pub struct Pipeline {
     planner: Arc<Planner>,
-    networks: Networks,
-    embeddings: EmbeddingCache,
+    text: TextEncoder,
+    transformer: Box<dyn Graph>,
+    vae_decoder: Box<dyn Graph>,
 }
 
 impl Pipeline {
@@ -111,8 +140,25 @@ impl Pipeline {
     pub fn new(planner: Arc<Planner>, networks: Networks) -> Self {
         Self {
             planner,
-            networks,
-            embeddings: EmbeddingCache::new(EMBEDDING_CACHE_BYTES),
+            text: TextEncoder::new(networks.text_encoder, &TextKeeping::default()),
+            transformer: networks.transformer,
+            vae_decoder: networks.vae_decoder,
+        }
+    }
+
+    /// Keeps so much of text between pictures.
+    #[must_use]
+    pub fn keeping(self, keeping: &TextKeeping) -> Self {
+        Self {
+            text: self.text.keeping(keeping),
+            ..self
+        }
+    }
+
+    /// Gives an idle text encoder back while a picture is drawn.
+    fn release_idle(&mut self, watch: &mut dyn Watch) {
+        if self.text.release_idle(Instant::now()) {
+            watch.observe(Event::TextEncoderReleased);
         }
     }
 
@@ -142,24 +188,21 @@ impl Generate for Pipeline {
         request: &GenerateRequest,
         watch: &mut dyn Watch,
     ) -> Result<Generated, PipelineError> {
-        let plan = self.planner.plan(request)?;
-        let facts = self.planner.facts();
+        let planner = Arc::clone(&self.planner);
+        let facts = planner.facts();
+        let plan = planner.plan(request)?;
         let mut warnings = plan.warnings;
         let mut timings = Timings {
             tokenize: plan.tokenize,
             ..Timings::default()
         };
 
-        let text_encoder = text::TextEncoder {
-            graph: self.networks.text_encoder.as_mut(),
-            cache: &mut self.embeddings,
-            facts,
-        };
-        let text = timed(&mut timings.text_encode, || {
-            text_encoder.encode(&plan.ids, &mut timings.prompt_cache, watch)
-        })?;
+        let start = Instant::now();
+        let text = self.text.encode(&plan.ids, facts, &mut timings, watch)?;
+        timings.text_encode = start.elapsed();
+        self.release_idle(watch);
         let latents = denoise::Denoise {
-            transformer: self.networks.transformer.as_mut(),
+            transformer: self.transformer.as_mut(),
             facts,
             schedule: &plan.schedule,
             text: &text,
@@ -167,8 +210,10 @@ impl Generate for Pipeline {
             drawn_size: plan.drawn_size,
         }
         .run(&mut timings.steps, watch)?;
+        // Decoding takes the most memory of all.
+        self.release_idle(watch);
         let decoded = timed(&mut timings.vae_decode, || {
-            vae::decode(self.networks.vae_decoder.as_mut(), latents, facts, watch)
+            vae::decode(self.vae_decoder.as_mut(), latents, facts, watch)
         })?;
         watch.observe(Event::Decoded {
             image: decoded.view(),
@@ -187,6 +232,25 @@ impl Generate for Pipeline {
             receipt,
             warnings,
         })
+    }
+
+    fn read_ahead(
+        &mut self,
+        prompt: &Prompt,
+        watch: &mut dyn Watch,
+    ) -> Result<Duration, PipelineError> {
+        let planner = Arc::clone(&self.planner);
+        let ids = planner.ids(prompt)?;
+        self.text.read_ahead(&ids, planner.facts(), watch)
+    }
+
+    fn rest(&mut self, now: Instant) -> AtRest {
+        AtRest {
+            released: self.text.release_idle(now),
+            resident: self.text.is_resident(),
+            again: self.text.release_due(),
+            embedding_bytes: self.text.held_bytes(),
+        }
     }
 }
 

@@ -166,6 +166,12 @@ impl Planner {
         })
     }
 
+    /// Token ids of a prompt that is not cleaned up first, at their true length.
+    pub(super) fn ids(&self, prompt: &Prompt) -> Result<Vec<i64>, PipelineError> {
+        let text = caption::preprocess(prompt.as_str(), false);
+        Ok(self.tokenizer.encode(&text)?.ids)
+    }
+
     /// The size that a request is drawn at: its own, or its aspect bin's.
     fn drawn_size(&self, request: &GenerateRequest) -> Result<ImageSize, PipelineError> {
         let drawn = if request.resolution_binning {

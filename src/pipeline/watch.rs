@@ -1,10 +1,19 @@
 //! The caller's eye on a picture in the making: progress, previews, and the wish to stop.
 
+use std::time::Duration;
+
 use ndarray::{ArrayView2, ArrayView4};
 
 /// Something that has just been computed. It is views alone, so that a watch may hand it on.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
+    /// The text encoder was not in memory and is now.
+    TextEncoderLoaded {
+        /// Time of reading and compiling.
+        took: Duration,
+    },
+    /// The text encoder has left memory.
+    TextEncoderReleased,
     /// The text encoder is done. f32 `[tokens, width]`; the negative prompt's only while guidance is active.
     TextEncoded {
         /// Embeddings of the prompt.

@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 pub use prometheus::proto::MetricFamily;
@@ -84,6 +85,10 @@ struct Series {
     worker_restarts: [IntCounter; RestartReason::ALL.len()],
     prompt_cache_hits: IntCounter,
     prompt_cache_misses: IntCounter,
+    prompt_cache_bytes: IntGauge,
+    text_encoder_resident: IntGauge,
+    text_encoder_loads: IntCounter,
+    text_encoder_load: Counter,
     model_load: Gauge,
     build_info: IntGaugeVec,
 }
@@ -184,6 +189,23 @@ impl Metrics {
     pub fn prompt_cache(&self, hits: u64, misses: u64) {
         self.0.prompt_cache_hits.inc_by(hits);
         self.0.prompt_cache_misses.inc_by(misses);
+    }
+
+    /// So many bytes of text embeddings are held in memory.
+    pub fn set_prompt_cache_bytes(&self, bytes: usize) {
+        self.0.prompt_cache_bytes.set(whole(bytes));
+    }
+
+    /// Whether the text encoder is in memory.
+    pub fn set_text_encoder_resident(&self, is_resident: bool) {
+        self.0.text_encoder_resident.set(i64::from(is_resident));
+    }
+
+    /// The text encoder was not in memory and is now.
+    pub fn text_encoder_loaded(&self, took: Duration) {
+        self.0.text_encoder_loads.inc();
+        self.0.text_encoder_load.inc_by(took.as_secs_f64());
+        self.set_text_encoder_resident(true);
     }
 
     /// The model is checked, read and compiled.
@@ -302,6 +324,22 @@ impl Series {
                 "prompt_cache_misses_total",
                 "Prompts that had to be encoded.",
             ),
+            prompt_cache_bytes: shelf.level(
+                "prompt_cache_bytes",
+                "Bytes of the text embeddings that are held in memory.",
+            ),
+            text_encoder_resident: shelf.level(
+                "text_encoder_resident",
+                "1 when the text encoder is in memory; with model.text_encoder = on_demand it comes and goes.",
+            ),
+            text_encoder_loads: shelf.counter(
+                "text_encoder_loads_total",
+                "How often the text encoder was loaded for a prompt, as model.text_encoder = on_demand has it.",
+            ),
+            text_encoder_load: shelf.seconds(
+                "text_encoder_load_seconds_total",
+                "Seconds of loading the text encoder for prompts.",
+            ),
             model_load: shelf.gauge(
                 "model_load_seconds",
                 "Seconds of checking, reading and compiling the model; 0 before it is loaded.",
@@ -353,6 +391,14 @@ impl Shelf {
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.counter_of(Opts::new(name, help))
+    }
+
+    /// A counter of seconds.
+    fn seconds(&self, name: &str, help: &str) -> Counter {
+        let opts = Opts::new(name, help).namespace(PREFIX);
+        let counter = Counter::with_opts(opts).expect(SOUND);
+        self.put(counter.clone());
+        counter
     }
 
     /// One counter for each value of a label.
@@ -545,6 +591,7 @@ mod tests {
             "pixart_memory_limit_bytes",
             "pixart_model_load_seconds",
             "pixart_predicted_wait_seconds",
+            "pixart_prompt_cache_bytes",
             "pixart_prompt_cache_hits_total",
             "pixart_prompt_cache_misses_total",
             "pixart_queue_capacity",
@@ -556,6 +603,9 @@ mod tests {
             "pixart_requests_waiting",
             "pixart_stage_duration_seconds",
             "pixart_steps_saved_by_cancel_total",
+            "pixart_text_encoder_load_seconds_total",
+            "pixart_text_encoder_loads_total",
+            "pixart_text_encoder_resident",
             "pixart_worker_last_progress_timestamp_seconds",
             "pixart_worker_restarts_total",
             "pixart_worker_up",
@@ -643,7 +693,7 @@ mod tests {
 
     /// What is recorded, and the series that it moves with their new values.
     type Case = (fn(&Metrics), &'static [(&'static str, &'static str)]);
-    const CASES: [Case; 18] = [
+    const CASES: [Case; 21] = [
         (
             |metrics| metrics.request(RequestOutcome::QueueFull, Duration::from_millis(500)),
             &[
@@ -776,6 +826,22 @@ mod tests {
             &[
                 ("pixart_prompt_cache_hits_total", "2"),
                 ("pixart_prompt_cache_misses_total", "5"),
+            ],
+        ),
+        (
+            |metrics| metrics.set_prompt_cache_bytes(65_536),
+            &[("pixart_prompt_cache_bytes", "65536")],
+        ),
+        (
+            |metrics| metrics.set_text_encoder_resident(true),
+            &[("pixart_text_encoder_resident", "1")],
+        ),
+        (
+            |metrics| metrics.text_encoder_loaded(Duration::from_millis(7500)),
+            &[
+                ("pixart_text_encoder_loads_total", "1"),
+                ("pixart_text_encoder_load_seconds_total", "7.5"),
+                ("pixart_text_encoder_resident", "1"),
             ],
         ),
         (

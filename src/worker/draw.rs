@@ -1,6 +1,6 @@
 //! One job on the worker's thread: picture after picture, each step told to those who wait.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::domain::{GenerateRequest, Generated};
 use crate::jobs::{Assignments, Job, Preview};
@@ -36,6 +36,15 @@ pub(super) fn draw(
         assignments.drawn(job, picture);
     }
     Ok(())
+}
+
+/// The text encoder was not in memory and is now.
+pub(super) fn loaded(metrics: &Metrics, took: Duration) {
+    metrics.text_encoder_loaded(took);
+    tracing::info!(
+        load_seconds = took.as_secs_f64(),
+        "the text encoder is loaded"
+    );
 }
 
 fn record(metrics: &Metrics, picture: &Generated) {
@@ -85,6 +94,11 @@ impl Watch for JobWatch<'_> {
 
     fn observe(&mut self, event: Event<'_>) {
         match event {
+            Event::TextEncoderLoaded { took } => {
+                self.assignments.health().progressed();
+                loaded(self.metrics, took);
+            }
+            Event::TextEncoderReleased => self.metrics.set_text_encoder_resident(false),
             Event::Stepped { step, denoised, .. } => {
                 self.metrics.step(self.since.elapsed());
                 let done = step + 1;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::jobs::{Assignments, Ending, Failure, Job, Phase, Stop};
+use crate::jobs::{Assignments, Ending, Failure, Job, Phase, Stop, Turn};
 use crate::pipeline::{Generate, LatentToRgb, PipelineError, Planner};
 use crate::telemetry::{Metrics, RestartReason};
 
@@ -121,7 +121,13 @@ where
                 return;
             }
         };
-        while let Some(job) = self.assignments.claim() {
+        loop {
+            let until = self.rest(&mut ready);
+            let job = match self.assignments.claim(until) {
+                Turn::Job(job) => job,
+                Turn::Rest => continue,
+                Turn::Over => return,
+            };
             let span = job.order().span.clone();
             let Some(reason) = span.in_scope(|| self.draw(&mut ready, &job)) else {
                 continue;
@@ -135,6 +141,17 @@ where
                 None => return,
             }
         }
+    }
+
+    /// Puts away what is idle. Returns when to look again.
+    fn rest(&self, ready: &mut Ready) -> Option<Instant> {
+        let rest = ready.generate.rest(Instant::now());
+        self.metrics.set_text_encoder_resident(rest.resident);
+        self.metrics.set_prompt_cache_bytes(rest.embedding_bytes);
+        if rest.released {
+            tracing::info!("the text encoder was idle and has left memory");
+        }
+        rest.again
     }
 
     /// Draws a job to its end. Returns why the pipeline must be built anew, if it must.
@@ -225,11 +242,12 @@ where
             if phase == Phase::Loading {
                 health.enter(Phase::WarmingUp);
             }
-            preview =
-                warm_up::warm_up(&mut built, &self.assignments).map_err(|error| match error {
+            preview = warm_up::warm_up(&mut built, &self.assignments, &self.metrics).map_err(
+                |error| match error {
                     PipelineError::Cancelled => StartError::Stopped,
                     error => StartError::WarmUp(error),
-                })?;
+                },
+            )?;
         }
         if self.assignments.closed() {
             return Err(StartError::Stopped);

@@ -1,11 +1,14 @@
 //! The first pictures, which nobody sees: they show that the model draws, measure how long it takes, and fit the previews.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Built;
+use super::draw::loaded;
 use crate::domain::{ImageSize, Prompt, RequestDraft, Seed, Steps};
 use crate::jobs::{Assignments, Work};
 use crate::pipeline::{Event, Generate, LatentToRgb, PipelineError, Planner, PreviewFit, Watch};
+use crate::telemetry::Metrics;
 
 /// Pictures of many colours, so that the fit from latents to colours sees them all.
 const PROMPTS: [&str; 6] = [
@@ -23,15 +26,17 @@ const STEPS_TO_MEASURE: u32 = 2;
 /// Small pictures are drawn in no more steps than this: colours settle early.
 const MOST_STEPS: u32 = 8;
 
-/// Draws, and fits the map from latents to colours; none where the model's latents have none.
+/// Reads, draws, and fits the map from latents to colours; none where the model's latents have none.
 pub(super) fn warm_up(
     built: &mut Built,
     assignments: &Assignments,
+    metrics: &Metrics,
 ) -> Result<Option<LatentToRgb>, PipelineError> {
     let planner = Arc::clone(&built.planner);
     let generate = built.generate.as_mut();
     let mut fitting = WarmUpWatch {
         assignments,
+        metrics,
         fit: Some(PreviewFit::default()),
     };
     // A traced transformer draws one size only; two pictures of it are enough for a fit.
@@ -39,14 +44,21 @@ pub(super) fn warm_up(
         None => (Some(small_size(&planner)?), PROMPTS.len()),
         Some(_) => (None, 2),
     };
-    for (prompt, seed) in PROMPTS.into_iter().take(small.1).zip(1..) {
+    // All prompts at once: a text encoder that is loaded on demand is loaded but once. The empty one is the negative prompt
+    // of all who give none.
+    generate.read_ahead(&Prompt::empty(), &mut fitting)?;
+    let mut read = Vec::new();
+    for prompt in PROMPTS.into_iter().take(small.1) {
+        read.push(generate.read_ahead(&Prompt::new(prompt)?, &mut fitting)?);
+    }
+    for ((prompt, seed), read) in PROMPTS.into_iter().zip(1..).zip(read) {
         let draft = RequestDraft {
             size: small.0,
             resolution_binning: small.0.map(|_| false),
             steps: Some(few_steps(&planner)?),
             ..RequestDraft::new(Prompt::new(prompt)?, Seed::new(seed))
         };
-        draw(generate, &planner, draft, &mut fitting)?;
+        draw(generate, &planner, draft, read, &mut fitting)?;
     }
     if small.0.is_some() {
         // The model's own size: so large is the memory that pictures will take, and so long is a step.
@@ -56,9 +68,10 @@ pub(super) fn warm_up(
         };
         let mut watch = WarmUpWatch {
             assignments,
+            metrics,
             fit: None,
         };
-        draw(generate, &planner, draft, &mut watch)?;
+        draw(generate, &planner, draft, Duration::ZERO, &mut watch)?;
     }
     Ok(fitting.fit.and_then(|fit| fit.finish()))
 }
@@ -67,11 +80,14 @@ fn draw(
     generate: &mut dyn Generate,
     planner: &Planner,
     draft: RequestDraft,
+    read: Duration,
     watch: &mut WarmUpWatch<'_>,
 ) -> Result<(), PipelineError> {
     let request = draft.complete(planner.defaults());
     let plan = planner.plan(&request)?;
-    let picture = generate.generate(&request, watch)?;
+    let mut picture = generate.generate(&request, watch)?;
+    // What it took to read the prompt beforehand belongs to the picture.
+    picture.timings.text_encode += read;
     let work = Work::of(&request, plan.drawn_size);
     watch.assignments.measured(work, &picture);
     Ok(())
@@ -99,6 +115,7 @@ fn few_steps(planner: &Planner) -> Result<Steps, PipelineError> {
 /// Fits, shows that the worker is alive, and stops when the service closes.
 struct WarmUpWatch<'a> {
     assignments: &'a Assignments,
+    metrics: &'a Metrics,
     /// What is fitted, where the picture is good enough.
     fit: Option<PreviewFit>,
 }
@@ -110,6 +127,9 @@ impl Watch for WarmUpWatch<'_> {
 
     fn observe(&mut self, event: Event<'_>) {
         self.assignments.health().progressed();
+        if let Event::TextEncoderLoaded { took } = event {
+            loaded(self.metrics, took);
+        }
         if let Some(fit) = &mut self.fit {
             fit.observe(event);
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pixart::domain::{Generated, Prompt, Receipt, RequestDraft, Seed, Timings};
 use pixart::jobs::{
     Assignments, Attachment, Bounds, Claim, Ending, Failure, Job, JobState, Jobs, Keeping, Order,
-    Owner, Phase, Stop, SubmitError, Work,
+    Owner, Phase, Stop, SubmitError, Turn, Work,
 };
 use pixart::pipeline::Planner;
 use pixart::telemetry::Metrics;
@@ -85,9 +85,17 @@ fn picture(job: &Job, bytes: usize) -> Generated {
     }
 }
 
+/// The job whose turn it is.
+fn claim(assignments: &mut Assignments) -> Arc<Job> {
+    match assignments.claim(None) {
+        Turn::Job(job) => job,
+        other => panic!("no job: {other:?}"),
+    }
+}
+
 /// Draws the next job to its end, as so many bytes.
 fn draw(assignments: &mut Assignments, bytes: usize) -> Arc<Job> {
-    let job = assignments.claim().unwrap();
+    let job = claim(assignments);
     assignments.begun(&job, 0);
     assignments.drawn(&job, picture(&job, bytes));
     assignments.ended(&job, Ending::Succeeded);
@@ -145,7 +153,7 @@ fn what_nobody_waits_for_and_nobody_will_fetch_is_forgotten() {
     // A failure is of use to one who asks for it later, and that is an asynchronous job's caller alone.
     for (keeping, stays) in [(Keeping::Pictures, false), (Keeping::All, true)] {
         let attachment = submit(&jobs, keeping).unwrap();
-        let job = assignments.claim().unwrap();
+        let job = claim(&mut assignments);
         assignments.ended(&job, Ending::Failed(Failure::Inference));
         drop(attachment);
         assert_eq!(is_there(&jobs, &job), stays, "{keeping:?}");
@@ -167,7 +175,7 @@ fn a_key_is_free_again_when_its_job_is_forgotten_or_did_not_succeed() {
     jobs.sweep(Instant::now() + BOUNDS.ttl);
     let (replayed, second) = ask();
     assert!(!replayed && second != first);
-    let job = assignments.claim().unwrap();
+    let job = claim(&mut assignments);
     assignments.ended(&job, Ending::Failed(Failure::Inference));
     let (replayed, third) = ask();
     assert!(!replayed && third != second);
@@ -231,7 +239,7 @@ fn nobody_is_told_to_wait_for_what_a_job_that_was_cancelled_would_have_taken() {
     };
     let predicted = |jobs: &Jobs| numbers(jobs).of("pixart_predicted_wait_seconds");
     drop(submit(&jobs, Keeping::All).unwrap());
-    let job = assignments.claim().unwrap();
+    let job = claim(&mut assignments);
     assignments.begun(&job, 0);
     let mut slow = picture(&job, 1);
     slow.timings.vae_decode = Duration::from_secs(100);
@@ -240,7 +248,7 @@ fn nobody_is_told_to_wait_for_what_a_job_that_was_cancelled_would_have_taken() {
 
     let running = submit(&jobs, Keeping::All).unwrap();
     assert_eq!(predicted(&jobs), 100);
-    let job = assignments.claim().unwrap();
+    let job = claim(&mut assignments);
     assert!(told(&jobs) > Duration::from_secs(90));
     jobs.take_back(&job);
     assert_eq!(told(&jobs), Duration::ZERO);
@@ -253,7 +261,7 @@ fn without_its_worker_nobody_is_left_waiting() {
     let (jobs, mut assignments) = jobs(BOUNDS);
     let running = submit(&jobs, Keeping::All).unwrap();
     let waiting = submit(&jobs, Keeping::Nothing).unwrap();
-    assignments.claim().unwrap();
+    claim(&mut assignments);
     drop(assignments);
     for job in [&running, &waiting] {
         assert_eq!(job.state(), JobState::Failed);
@@ -281,7 +289,7 @@ fn a_closed_service_sends_its_worker_home_though_jobs_wait() {
     let (jobs, mut assignments) = jobs(BOUNDS);
     let held: Vec<_> = (0..3).map(|_| submit(&jobs, Keeping::All)).collect();
     jobs.close();
-    assert!(assignments.claim().is_none());
+    assert!(matches!(assignments.claim(None), Turn::Over));
     drop(held);
 }
 
@@ -343,7 +351,7 @@ proptest! {
                     if numbers(&jobs).line() == (0, 0) || jobs.running().is_some() {
                         continue;
                     }
-                    assignments.claim().unwrap();
+                    claim(&mut assignments);
                 }
                 Move::End(kind) => {
                     let Some(job) = jobs.running() else { continue };
