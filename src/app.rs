@@ -1,5 +1,6 @@
 //! The composition root: settings → runtime → model → a pipeline that draws.
 
+pub mod bench;
 pub mod serve;
 mod text;
 

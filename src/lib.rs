@@ -31,11 +31,13 @@
 //! | side | [`pull`] | a repository on a hub → a diffusers directory, resumed and checked |
 //! | side | [`convert`] | a diffusers directory → IR, streamed tensor by tensor |
 //! | side | [`synthesize`] | a diffusers directory of published shapes and generated weights, for trials |
+//! | 4 | [`bench`] | times, memory and FLOPs of a pipeline's stages, and what a machine can at most |
 //! | 6 | [`app`], [`cli`] | the composition root and the subcommands |
 //!
 //! Imports go downward only; `tests/tidy.rs` holds it. The decisions behind the plan are in `docs/adr/`.
 
 pub mod app;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod convert;

@@ -4,6 +4,7 @@ use std::io;
 
 use anyhow::Error;
 
+use crate::bench::PeakError;
 use crate::config::SettingsError;
 use crate::convert::ConvertError;
 use crate::domain::InvalidRequest;
@@ -115,6 +116,12 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | SynthesizeError::Write { .. } => OUTPUT,
             SynthesizeError::NoVocabulary | SynthesizeError::VocabularyTooSmall { .. } => USAGE,
             SynthesizeError::Cancelled => INTERRUPTED,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<PeakError>() {
+        return Some(match error {
+            PeakError::Write { .. } => OUTPUT,
+            PeakError::Engine(error) => engine_code(error),
         });
     }
     if let Some(error) = cause.downcast_ref::<EngineError>() {

@@ -1,5 +1,6 @@
 //! The command line: flags in, calls of [`crate::app`], words and exit codes out. No logic of its own.
 
+mod bench;
 mod convert;
 mod exit;
 mod generate;
@@ -43,6 +44,7 @@ enum Command {
     Info(info::Info),
     #[command(hide = true)]
     Synthesize(synthesize::Synthesize),
+    Bench(Box<bench::Bench>),
 }
 
 /// Flags of every subcommand. Each overrides the setting of the same name.
@@ -193,6 +195,7 @@ pub fn run() -> ExitCode {
         Command::Convert(command) => command.run(&cli.common),
         Command::Info(command) => command.run(&cli.common),
         Command::Synthesize(command) => command.run(),
+        Command::Bench(command) => command.run(&cli.common),
     };
     match outcome {
         Ok(()) => ExitCode::from(exit::DONE),

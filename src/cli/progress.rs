@@ -326,6 +326,55 @@ impl Watch for StepBar {
     }
 }
 
+/// Progress of measuring: one bar over the steps of all pictures, or over the turns of other processes.
+#[derive(Clone)]
+pub(super) struct BenchBar {
+    interrupt: Interrupt,
+    bar: ProgressBar,
+}
+
+impl BenchBar {
+    pub(super) fn new(interrupt: Interrupt, units: usize, unit: &str, quiet: bool) -> Self {
+        let bar = if quiet {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(units as u64)
+        };
+        bar.set_style(style(&format!(
+            "{{msg}} {{wide_bar}} {unit} {{pos}}/{{len}} {{elapsed}}, {{eta}} left"
+        )));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { interrupt, bar }
+    }
+
+    /// What is going on now.
+    pub(super) fn tell(&self, what: impl Into<String>) {
+        self.bar.set_message(what.into());
+    }
+
+    /// One more is done.
+    pub(super) fn advance(&self) {
+        self.bar.inc(1);
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Watch for BenchBar {
+    fn cancelled(&self) -> bool {
+        self.interrupt.came()
+    }
+
+    fn observe(&mut self, event: Event<'_>) {
+        if let Event::Stepped { .. } = event {
+            self.advance();
+        }
+    }
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .expect("the templates of this file are well-formed")

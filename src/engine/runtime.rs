@@ -195,6 +195,32 @@ impl Runtime {
             .map_err(|error| EngineError::Runtime(error.to_string()))
     }
 
+    /// Has the runtime keep what it compiles for `device` from here on in `folder`, and take it from there the next time.
+    /// `small` leaves out the weights, which are then read from the IR again.
+    ///
+    /// # Errors
+    /// When the device is not there or has no such cache.
+    pub fn keep_compiled(
+        &mut self,
+        device: &str,
+        folder: &Path,
+        small: bool,
+    ) -> Result<(), EngineError> {
+        let folder = folder
+            .to_str()
+            .ok_or_else(|| EngineError::Runtime(format!("{} is not UTF-8", folder.display())))?;
+        let mode = if small {
+            "OPTIMIZE_SIZE"
+        } else {
+            "OPTIMIZE_SPEED"
+        };
+        for device in self.devices_beneath(device)? {
+            self.set(&device, RwPropertyKey::CacheDir, Some(folder))?;
+            self.set(&device, RwPropertyKey::CacheMode, Some(mode))?;
+        }
+        Ok(())
+    }
+
     /// Reads and compiles the IR at `xml`, whose `.bin` lies beside it.
     ///
     /// # Errors

@@ -167,6 +167,11 @@ impl Pipeline {
         &self.planner
     }
 
+    /// Forgets the text embeddings of earlier prompts, so that the next picture encodes its own: for who measures that.
+    pub fn forget_embeddings(&mut self) {
+        self.embeddings = EmbeddingCache::new(EMBEDDING_CACHE_BYTES);
+    }
+
     fn receipt(&self, request: &GenerateRequest, drawn_size: ImageSize) -> Receipt {
         let facts = self.planner.facts();
         Receipt {

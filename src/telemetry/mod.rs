@@ -9,5 +9,5 @@ mod metrics;
 
 pub use labels::{JobOutcome, RequestOutcome, RestartReason, Stage};
 pub use logging::{LogError, Logging, log_panics};
-pub use machine::memory_limit_bytes;
+pub use machine::{cpus, memory_limit_bytes};
 pub use metrics::{BuildInfo, MetricFamily, Metrics};

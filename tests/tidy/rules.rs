@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::source::{Source, climbs, first_segments, lines_with};
 
 /// The rooms and their layers. Imports go to a lower layer only; the exceptions are in [`may_import`].
-const ROOMS: [(&str, u8); 14] = [
+const ROOMS: [(&str, u8); 15] = [
     ("domain", 0),
     ("config", 1),
     ("model", 1),
@@ -15,6 +15,7 @@ const ROOMS: [(&str, u8); 14] = [
     ("convert", 3),
     ("pull", 2),
     ("synthesize", 2),
+    ("bench", 4),
     ("jobs", 4),
     ("worker", 5),
     ("http", 5),

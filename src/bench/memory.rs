@@ -1,0 +1,138 @@
+//! Peak memory of this process while something runs, sampled.
+//!
+//! Anonymous pages are what the process needs of the machine; file-backed ones (mapped weights) are the page cache's, which
+//! the system takes back when others need it. Linux tells both in `/proc/self/status`; elsewhere there is nothing to tell.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A reading costs tens of microseconds: one in a hundred of the time at most.
+const INTERVAL: Duration = Duration::from_millis(10);
+
+/// The largest readings, each for itself, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPeak {
+    /// Anonymous pages (`RssAnon`).
+    pub anonymous_bytes: u64,
+    /// File-backed pages (`RssFile`).
+    pub file_backed_bytes: u64,
+}
+
+/// A thread that reads until it is asked for the peak.
+pub struct MemoryWatch {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    anonymous: AtomicU64,
+    file_backed: AtomicU64,
+    done: AtomicBool,
+}
+
+impl Shared {
+    fn read(&self) {
+        let Some(now) = fs::read_to_string("/proc/self/status")
+            .ok()
+            .and_then(|status| parse(&status))
+        else {
+            return;
+        };
+        self.anonymous
+            .fetch_max(now.anonymous_bytes, Ordering::Relaxed);
+        self.file_backed
+            .fetch_max(now.file_backed_bytes, Ordering::Relaxed);
+    }
+}
+
+impl MemoryWatch {
+    /// Begins to read. Where the system gives no thread, only the two ends are read.
+    pub fn start() -> Self {
+        let shared = Arc::new(Shared::default());
+        shared.read();
+        let reader = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("pixart-memory".to_owned())
+            .spawn(move || {
+                while !reader.done.load(Ordering::Relaxed) {
+                    reader.read();
+                    thread::sleep(INTERVAL);
+                }
+            })
+            .ok();
+        Self { shared, thread }
+    }
+
+    /// The peak since the start; none where the system tells nothing.
+    pub fn finish(self) -> Option<MemoryPeak> {
+        self.shared.read();
+        let peak = MemoryPeak {
+            anonymous_bytes: self.shared.anonymous.load(Ordering::Relaxed),
+            file_backed_bytes: self.shared.file_backed.load(Ordering::Relaxed),
+        };
+        (peak != MemoryPeak::default()).then_some(peak)
+    }
+}
+
+impl Drop for MemoryWatch {
+    fn drop(&mut self) {
+        self.shared.done.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It reads and sleeps: there is no panic to pass on.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// `RssAnon` and `RssFile` of a `/proc/…/status`, which are in KiB.
+fn parse(status: &str) -> Option<MemoryPeak> {
+    let field = |name: &str| {
+        let rest = status.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = rest.split_whitespace().next()?.parse().ok()?;
+        kib.checked_mul(1024)
+    };
+    Some(MemoryPeak {
+        anonymous_bytes: field("RssAnon:")?,
+        file_backed_bytes: field("RssFile:")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_and_one_without_the_fields_is_none() {
+        let status = "Name:\tpixart\nVmHWM:\t 9 kB\nRssAnon:\t    2048 kB\nRssFile:\t1 kB\n";
+        let expected = MemoryPeak {
+            anonymous_bytes: 2 << 20,
+            file_backed_bytes: 1024,
+        };
+        assert_eq!(parse(status), Some(expected));
+        assert_eq!(parse("Name:\tpixart\n"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_that_was_held_for_a_moment_is_seen() {
+        let quiet = MemoryWatch::start().finish().unwrap();
+        let watch = MemoryWatch::start();
+        let held = vec![1_u8; 64 << 20];
+        // The first reading after the pages were touched is at most one interval away.
+        for _ in 0..10 {
+            watch.shared.read();
+        }
+        drop(held);
+        let peak = watch.finish().unwrap();
+        assert!(
+            peak.anonymous_bytes >= quiet.anonymous_bytes.min(1 << 20) + (32 << 20),
+            "{peak:?} after {quiet:?}"
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! Other processes of this binary: two models that take turns.
+//!
+//! A process a turn, not one for both: a full-size model takes up to 11 GB of anonymous memory while it draws, and two of
+//! them would swap, or be killed, on the machines that this is for. What it costs is a load and a warm-up a turn.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Bench;
+use crate::app::App;
+use crate::bench::{Comparison, Report, compare};
+use crate::cli::Common;
+use crate::cli::progress::{BenchBar, Interrupt};
+use crate::config::Environment;
+use crate::pipeline::PipelineError;
+
+/// How often a running process and Ctrl-C are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Both models by turns: first the one, then the other, and the next pair the other way round.
+pub(super) fn measure(
+    bench: &Bench,
+    common: &Common,
+    app: &App,
+    interrupt: &Interrupt,
+) -> Result<Comparison> {
+    let peak = if bench.no_peak {
+        None
+    } else {
+        let mut runtime = app.runtime()?;
+        Some(interrupt.attended(|| super::peak(app, &mut runtime, interrupt))?)
+    };
+    let words = bench.words(common)?;
+    let folder = tempfile::tempdir().context("the reports of the turns need a temporary folder")?;
+    let turn = |model: Option<&Path>| -> Result<Report> {
+        let json = folder.path().join("turn.json");
+        let mut words = words.clone();
+        words.extend(["--repeat".into(), "1".into(), "--json".into()]);
+        words.push(json.clone().into());
+        let mut child = Process::start(&words, model, Stdio::null())?;
+        child.wait(interrupt)?;
+        let text = fs::read(&json).with_context(|| format!("cannot read {}", json.display()))?;
+        let mut report: Report = serde_json::from_slice(&text)?;
+        if let Some(peak) = peak {
+            for case in &mut report.cases {
+                case.hold_against(peak);
+            }
+        }
+        Ok(report)
+    };
+    let pairs = bench.repeat as usize;
+    let bar = BenchBar::new(interrupt.clone(), 2 * pairs, "turn", bench.quiet);
+    let both = interrupt.attended(|| {
+        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        for pair in 0..pairs {
+            for place in 0..2 {
+                if (pair + place) % 2 == 0 {
+                    bar.tell("model");
+                    ours.push(turn(bench.model.model.as_deref())?);
+                } else {
+                    bar.tell("against");
+                    others.push(turn(bench.against.as_deref())?);
+                }
+                bar.advance();
+            }
+        }
+        Ok::<_, anyhow::Error>((ours, others))
+    });
+    bar.finish();
+    let (ours, others) = both?;
+    Ok(Comparison {
+        matmul_flops_per_second: peak,
+        ..compare(ours, others)
+    })
+}
+
+/// A process of this binary, which ends with this value at the latest.
+pub(super) struct Process {
+    child: Child,
+    /// Its standard error, told where it fails.
+    errors: File,
+}
+
+impl Process {
+    /// Starts one that measures `model`; the embedded one where there is none.
+    pub(super) fn start(words: &[OsString], model: Option<&Path>, out: Stdio) -> Result<Self> {
+        let environment = Environment::of_process();
+        let binary = environment
+            .executable()
+            .context("the system does not tell where this binary lies: start it by its path")?;
+        let errors = tempfile::tempfile().context("the words of another process need a file")?;
+        let mut command = Command::new(binary);
+        command
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(errors.try_clone()?);
+        if let Some(model) = model {
+            command.arg("--model").arg(model);
+        }
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        Ok(Self { child, errors })
+    }
+
+    /// Its standard output, once.
+    pub(super) fn output(&mut self) -> Option<std::process::ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// Waits for its end, and ends it where Ctrl-C came.
+    pub(super) fn wait(&mut self, interrupt: &Interrupt) -> Result<()> {
+        loop {
+            // The terminal's Ctrl-C meets both: then it is ours that counts, not the other's exit code.
+            if interrupt.came() {
+                return Err(PipelineError::Cancelled.into());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return self.ended(status, interrupt);
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn ended(&mut self, status: ExitStatus, interrupt: &Interrupt) -> Result<()> {
+        if status.success() {
+            return Ok(());
+        }
+        interrupt.check()?;
+        let words = self.words();
+        let words = words.trim().trim_start_matches("pixart: ");
+        bail!("a turn's process ended with {status}: {words}");
+    }
+
+    fn words(&mut self) -> String {
+        use std::io::{Read as _, Seek as _};
+        let mut words = Vec::new();
+        // What cannot be read is not told: the exit status is.
+        let _ = self
+            .errors
+            .rewind()
+            .and_then(|()| self.errors.read_to_end(&mut words));
+        String::from_utf8_lossy(&words).into_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that has ended is neither killed nor waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
