@@ -212,6 +212,7 @@ impl App {
             openvino_version: runtime.version().to_owned(),
             ..parts.facts
         };
+        let keeping = text::keeping(&self.settings.model, &facts)?;
         let networks = Networks {
             text_encoder,
             transformer: Box::new(transformer),
@@ -223,8 +224,7 @@ impl App {
             resolution_binning: parts.defaults.resolution_binning,
         };
         let planner = Arc::new(Planner::new(tokenizer, scheduler, facts, defaults));
-        let pipeline =
-            Pipeline::new(planner, networks).keeping(&text::keeping(&self.settings.model));
+        let pipeline = Pipeline::new(planner, networks).keeping(keeping);
         Ok(Loaded {
             pipeline,
             load: start.elapsed(),

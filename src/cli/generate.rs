@@ -235,6 +235,10 @@ fn readable(path: &Path, picture: &Generated, load: Option<Duration>) -> String 
     for (stage, time) in picture.timings.stages() {
         times.push(format!("{} {}", stage.replace('_', " "), seconds(time)));
     }
+    if !picture.timings.text_encoder_load.is_zero() {
+        let load = seconds(picture.timings.text_encoder_load);
+        times.push(format!("of text encode {load} to load it"));
+    }
     lines.push(format!("  time      {}", times.join(" · ")));
     let steps: Vec<String> = picture
         .timings

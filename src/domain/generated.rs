@@ -39,8 +39,10 @@ pub struct Timings {
 /// Where the text embeddings of one picture came from: one prompt, two while guidance is active.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PromptCache {
-    /// Found among those of earlier pictures.
+    /// Found among those of earlier pictures, in memory or on disk.
     pub hits: u32,
+    /// Those of them that were on disk alone.
+    pub from_disk: u32,
     /// Computed.
     pub misses: u32,
 }

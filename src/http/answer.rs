@@ -155,6 +155,15 @@ pub fn timings(timings: &Timings) -> Value {
         .into_iter()
         .map(|(stage, time)| (format!("{stage}_seconds"), json!(time.as_secs_f64())))
         .collect();
+    entries.insert(
+        "text_encoder_load_seconds".to_owned(),
+        json!(timings.text_encoder_load.as_secs_f64()),
+    );
+    let cache = timings.prompt_cache;
+    entries.insert(
+        "prompt_cache".to_owned(),
+        json!({"hits": cache.hits, "from_disk": cache.from_disk, "misses": cache.misses}),
+    );
     let steps: Vec<f64> = timings.steps.iter().map(Duration::as_secs_f64).collect();
     entries.insert("steps_seconds".to_owned(), json!(steps));
     entries.insert(

@@ -10,6 +10,7 @@
 pub mod caption;
 mod denoise;
 mod embedding_cache;
+mod embedding_store;
 pub mod encode;
 mod error;
 pub mod guidance;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use ndarray::Array4;
 
+pub use embedding_store::EmbeddingStore;
 pub use error::PipelineError;
 pub use plan::{Plan, Planner, TokenCount};
 pub use preview::{LatentToRgb, PreviewFit};
@@ -140,7 +142,7 @@ impl Pipeline {
     pub fn new(planner: Arc<Planner>, networks: Networks) -> Self {
         Self {
             planner,
-            text: TextEncoder::new(networks.text_encoder, &TextKeeping::default()),
+            text: TextEncoder::new(networks.text_encoder, TextKeeping::default()),
             transformer: networks.transformer,
             vae_decoder: networks.vae_decoder,
         }
@@ -148,7 +150,7 @@ impl Pipeline {
 
     /// Keeps so much of text between pictures.
     #[must_use]
-    pub fn keeping(self, keeping: &TextKeeping) -> Self {
+    pub fn keeping(self, keeping: TextKeeping) -> Self {
         Self {
             text: self.text.keeping(keeping),
             ..self

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ndarray::Array2;
 
 use super::embedding_cache::{EmbeddingCache, Embeddings};
+use super::embedding_store::EmbeddingStore;
 use super::{Event, ModelFacts, PipelineError, Watch, check_finite};
 use crate::domain::Timings;
 use crate::engine::{Graph, Tensor};
@@ -23,6 +24,8 @@ pub(super) struct Both<T> {
 pub struct TextKeeping {
     /// Most that text embeddings take in memory, in bytes.
     pub cache_bytes: usize,
+    /// Where they are kept from one start to the next.
+    pub store: Option<EmbeddingStore>,
     /// How long a text encoder that can be loaded again stays after the last prompt that it read; none: for ever.
     pub idle: Option<Duration>,
 }
@@ -32,6 +35,7 @@ impl Default for TextKeeping {
     fn default() -> Self {
         Self {
             cache_bytes: 64 << 20,
+            store: None,
             idle: None,
         }
     }
@@ -41,22 +45,24 @@ impl Default for TextKeeping {
 pub(super) struct TextEncoder {
     graph: Box<dyn Graph>,
     cache: EmbeddingCache,
+    store: Option<EmbeddingStore>,
     idle: Option<Duration>,
     last_used: Instant,
 }
 
 impl TextEncoder {
-    pub(super) fn new(graph: Box<dyn Graph>, keeping: &TextKeeping) -> Self {
+    pub(super) fn new(graph: Box<dyn Graph>, keeping: TextKeeping) -> Self {
         Self {
             graph,
             cache: EmbeddingCache::new(keeping.cache_bytes),
+            store: keeping.store,
             idle: keeping.idle,
             last_used: Instant::now(),
         }
     }
 
     /// The same network with nothing remembered.
-    pub(super) fn keeping(self, keeping: &TextKeeping) -> Self {
+    pub(super) fn keeping(self, keeping: TextKeeping) -> Self {
         Self::new(self.graph, keeping)
     }
 
@@ -110,6 +116,13 @@ impl TextEncoder {
             timings.prompt_cache.hits += 1;
             return Ok(found);
         }
+        if let Some(found) = self.store.as_ref().and_then(|store| store.get(ids)) {
+            timings.prompt_cache.hits += 1;
+            timings.prompt_cache.from_disk += 1;
+            let found = Arc::new(found);
+            self.cache.insert(ids, &found);
+            return Ok(found);
+        }
         timings.prompt_cache.misses += 1;
         self.run(ids, facts, timings, watch)
     }
@@ -133,6 +146,9 @@ impl TextEncoder {
         self.last_used = Instant::now();
         let embeddings = Arc::new(outcome?);
         self.cache.insert(ids, &embeddings);
+        if let Some(store) = &mut self.store {
+            store.put(ids, &embeddings);
+        }
         Ok(embeddings)
     }
 

@@ -84,6 +84,7 @@ struct Series {
     worker_last_progress: Gauge,
     worker_restarts: [IntCounter; RestartReason::ALL.len()],
     prompt_cache_hits: IntCounter,
+    prompt_cache_disk_hits: IntCounter,
     prompt_cache_misses: IntCounter,
     prompt_cache_bytes: IntGauge,
     text_encoder_resident: IntGauge,
@@ -185,9 +186,10 @@ impl Metrics {
         self.0.worker_restarts[reason as usize].inc();
     }
 
-    /// So many prompts had their embeddings at hand, and so many had to be encoded.
-    pub fn prompt_cache(&self, hits: u64, misses: u64) {
+    /// So many prompts had their embeddings at hand, so many of them on disk alone, and so many had to be encoded.
+    pub fn prompt_cache(&self, hits: u64, from_disk: u64, misses: u64) {
         self.0.prompt_cache_hits.inc_by(hits);
+        self.0.prompt_cache_disk_hits.inc_by(from_disk);
         self.0.prompt_cache_misses.inc_by(misses);
     }
 
@@ -319,6 +321,10 @@ impl Series {
             prompt_cache_hits: shelf.counter(
                 "prompt_cache_hits_total",
                 "Prompts whose embeddings were at hand.",
+            ),
+            prompt_cache_disk_hits: shelf.counter(
+                "prompt_cache_disk_hits_total",
+                "Prompts whose embeddings were on disk alone. They are among the hits.",
             ),
             prompt_cache_misses: shelf.counter(
                 "prompt_cache_misses_total",
@@ -592,6 +598,7 @@ mod tests {
             "pixart_model_load_seconds",
             "pixart_predicted_wait_seconds",
             "pixart_prompt_cache_bytes",
+            "pixart_prompt_cache_disk_hits_total",
             "pixart_prompt_cache_hits_total",
             "pixart_prompt_cache_misses_total",
             "pixart_queue_capacity",
@@ -822,8 +829,9 @@ mod tests {
             &[("pixart_worker_restarts_total{reason=\"engine\"}", "1")],
         ),
         (
-            |metrics| metrics.prompt_cache(2, 5),
+            |metrics| metrics.prompt_cache(2, 1, 5),
             &[
+                ("pixart_prompt_cache_disk_hits_total", "1"),
                 ("pixart_prompt_cache_hits_total", "2"),
                 ("pixart_prompt_cache_misses_total", "5"),
             ],

@@ -56,6 +56,7 @@ fn record(metrics: &Metrics, picture: &Generated) {
     metrics.stage(Stage::PngEncode, timings.png_encode);
     metrics.prompt_cache(
         timings.prompt_cache.hits.into(),
+        timings.prompt_cache.from_disk.into(),
         timings.prompt_cache.misses.into(),
     );
     let size = picture.receipt.request.size;

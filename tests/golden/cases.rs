@@ -51,7 +51,9 @@ impl Watch for Recorder {
                 self.keep(format!("noise_pred.{step}"), prediction);
             }
             Event::Stepped { step, latents, .. } => self.keep(format!("latents.{step}"), latents),
-            Event::Decoded { .. } => {}
+            Event::TextEncoderLoaded { .. }
+            | Event::TextEncoderReleased
+            | Event::Decoded { .. } => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod preview;
 mod prompts;
+mod residency;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -51,7 +51,11 @@ fn draw(pipeline: &mut Pipeline, request: &GenerateRequest) -> (Generated, Embed
 }
 
 fn cache(hits: u32, misses: u32) -> PromptCache {
-    PromptCache { hits, misses }
+    PromptCache {
+        hits,
+        misses,
+        from_disk: 0,
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod follows;
 mod jobs;
 mod line;
 mod page;
+mod residency;
 mod schema;
 mod server;
 mod streams;
