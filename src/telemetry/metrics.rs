@@ -90,6 +90,8 @@ struct Series {
     text_encoder_resident: IntGauge,
     text_encoder_loads: IntCounter,
     text_encoder_load: Counter,
+    sizes_prepared: IntCounter,
+    size_preparation: Counter,
     model_load: Gauge,
     build_info: IntGaugeVec,
 }
@@ -208,6 +210,12 @@ impl Metrics {
         self.0.text_encoder_loads.inc();
         self.0.text_encoder_load.inc_by(took.as_secs_f64());
         self.set_text_encoder_resident(true);
+    }
+
+    /// The first picture of a size is drawn, whose kernels took so long to prepare.
+    pub fn size_prepared(&self, took: Duration) {
+        self.0.sizes_prepared.inc();
+        self.0.size_preparation.inc_by(took.as_secs_f64());
     }
 
     /// The model is checked, read and compiled.
@@ -345,6 +353,14 @@ impl Series {
             text_encoder_load: shelf.seconds(
                 "text_encoder_load_seconds_total",
                 "Seconds of loading the text encoder for prompts.",
+            ),
+            sizes_prepared: shelf.counter(
+                "sizes_prepared_total",
+                "Pictures that were the first of their size, whose kernels were prepared then.",
+            ),
+            size_preparation: shelf.seconds(
+                "size_preparation_seconds_total",
+                "Seconds that the first steps of such pictures took beyond the others.",
             ),
             model_load: shelf.gauge(
                 "model_load_seconds",
@@ -608,6 +624,8 @@ mod tests {
             "pixart_requests_running",
             "pixart_requests_total",
             "pixart_requests_waiting",
+            "pixart_size_preparation_seconds_total",
+            "pixart_sizes_prepared_total",
             "pixart_stage_duration_seconds",
             "pixart_steps_saved_by_cancel_total",
             "pixart_text_encoder_load_seconds_total",
@@ -700,7 +718,7 @@ mod tests {
 
     /// What is recorded, and the series that it moves with their new values.
     type Case = (fn(&Metrics), &'static [(&'static str, &'static str)]);
-    const CASES: [Case; 21] = [
+    const CASES: [Case; 22] = [
         (
             |metrics| metrics.request(RequestOutcome::QueueFull, Duration::from_millis(500)),
             &[
@@ -850,6 +868,13 @@ mod tests {
                 ("pixart_text_encoder_loads_total", "1"),
                 ("pixart_text_encoder_load_seconds_total", "7.5"),
                 ("pixart_text_encoder_resident", "1"),
+            ],
+        ),
+        (
+            |metrics| metrics.size_prepared(Duration::from_millis(1500)),
+            &[
+                ("pixart_sizes_prepared_total", "1"),
+                ("pixart_size_preparation_seconds_total", "1.5"),
             ],
         ),
         (

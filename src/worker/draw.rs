@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::Ready;
 use crate::domain::{GenerateRequest, Generated};
 use crate::jobs::{Assignments, Job, Preview};
-use crate::pipeline::{Event, Generate, LatentToRgb, PipelineError, Watch};
+use crate::pipeline::{Event, LatentToRgb, PipelineError, Watch};
 use crate::telemetry::{Metrics, Stage};
 
 /// Draws all pictures of a job, and hands over each as it is finished.
 pub(super) fn draw(
-    generate: &mut dyn Generate,
-    preview: Option<&LatentToRgb>,
+    ready: &mut Ready,
     assignments: &Assignments,
     metrics: &Metrics,
     job: &Job,
@@ -21,6 +21,7 @@ pub(super) fn draw(
         }
         assignments.begun(job, index);
         let request = job.order().picture(index);
+        let preview = ready.preview.as_ref();
         let mut watch = JobWatch {
             assignments,
             metrics,
@@ -31,8 +32,9 @@ pub(super) fn draw(
             previews: preview_steps(job.order().partial_images, request.steps.count()),
             since: Instant::now(),
         };
-        let picture = generate.generate(&request, &mut watch)?;
+        let picture = ready.generate.generate(&request, &mut watch)?;
         record(metrics, &picture);
+        ready.sizes.drawn(&picture, metrics);
         assignments.drawn(job, picture);
     }
     Ok(())

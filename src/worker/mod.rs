@@ -4,6 +4,7 @@
 //! (a panic, an error of the runtime, files that were written over) the worker builds them anew before it draws again. Until it has, nobody is admitted.
 
 mod draw;
+mod sizes;
 mod warm_up;
 
 use std::fmt::Display;
@@ -19,6 +20,7 @@ use tokio::sync::oneshot;
 use crate::jobs::{Assignments, Ending, Failure, Job, Phase, Stop, Turn};
 use crate::pipeline::{Generate, LatentToRgb, PipelineError, Planner};
 use crate::telemetry::{Metrics, RestartReason};
+use sizes::Sizes;
 
 /// The thread's name, as debuggers and `top -H` show it.
 const NAME: &str = "pixart-worker";
@@ -102,6 +104,7 @@ struct Bench<Build> {
 struct Ready {
     generate: Box<dyn Generate>,
     preview: Option<LatentToRgb>,
+    sizes: Sizes,
 }
 
 impl<E, Build> Bench<Build>
@@ -157,13 +160,7 @@ where
     /// Draws a job to its end. Returns why the pipeline must be built anew, if it must.
     fn draw(&mut self, ready: &mut Ready, job: &Arc<Job>) -> Option<RestartReason> {
         let drawn = catch_unwind(AssertUnwindSafe(|| {
-            draw::draw(
-                ready.generate.as_mut(),
-                ready.preview.as_ref(),
-                &self.assignments,
-                &self.metrics,
-                job,
-            )
+            draw::draw(ready, &self.assignments, &self.metrics, job)
         }));
         let (ending, broken) = match drawn {
             Ok(Ok(())) => (Ending::Succeeded, None),
@@ -253,9 +250,11 @@ where
             return Err(StartError::Stopped);
         }
         self.assignments.health().enter(Phase::Ready);
+        let own_size = self.warm_up.then(|| built.planner.defaults().size);
         Ok(Ready {
             generate: built.generate,
             preview,
+            sizes: Sizes::new(own_size),
         })
     }
 }

@@ -18,6 +18,7 @@ mod page;
 mod residency;
 mod schema;
 mod server;
+mod sizes;
 mod streams;
 mod studio;
 
