@@ -1,5 +1,6 @@
 //! The binary as people and programs run it: what it draws and says, and how it ends.
 
+mod bench;
 mod draws;
 mod foreign;
 mod formats;

@@ -67,16 +67,34 @@ def trace_pipeline(pipeline: DiffusionPipeline, directory: Path, width: int, hei
     As in the notebook, the ports stay dynamic: batch and prompt length are free, and so is the VAE's picture size.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    transformer, scale = pipeline.transformer, pipeline.vae_scale_factor
-    latents = torch.ones((batch, transformer.config.in_channels, height // scale, width // scale))
+    scale = pipeline.vae_scale_factor
+    trace_text_encoder(pipeline.text_encoder, directory / "text_encoder.xml")
+    trace_transformer(pipeline.transformer, (height, width), scale, directory / "transformer_ir.xml", batch=batch)
+    latents = torch.ones((1, pipeline.transformer.config.in_channels, height // scale, width // scale))
+    trace_vae(pipeline.vae, latents, directory / "vae_decoder.xml")
+
+
+def trace_text_encoder(text_encoder: nn.Module, path: Path, compress_to_fp16: bool = False) -> None:
+    """Writes the text encoder as IR, traced at the padded length."""
     prompt = {
         "input_ids": torch.ones((1, PROMPT_TOKENS), dtype=torch.long),
         "attention_mask": torch.ones((1, PROMPT_TOKENS), dtype=torch.long),
     }
-    _save(pipeline.text_encoder, prompt, directory / "text_encoder.xml")
+    _save(text_encoder, prompt, path, compress_to_fp16)
 
+
+def trace_transformer(
+    transformer: nn.Module,
+    size: tuple[int, int],
+    scale: int,
+    path: Path,
+    batch: int = 2,
+    compress_to_fp16: bool = False,
+) -> None:
+    """Writes the transformer as IR, frozen to one picture size (height, width)."""
+    height, width = size
     inputs = {
-        "hidden_states": latents,
+        "hidden_states": torch.ones((batch, transformer.config.in_channels, height // scale, width // scale)),
         "timestep": torch.full((batch,), 999),
         "encoder_hidden_states": torch.ones((batch, PROMPT_TOKENS, transformer.config.caption_channels)),
         "encoder_attention_mask": torch.ones((batch, PROMPT_TOKENS)),
@@ -85,8 +103,7 @@ def trace_pipeline(pipeline: DiffusionPipeline, directory: Path, width: int, hei
         inputs["resolution"] = torch.tensor([[float(height), float(width)]] * batch)
         inputs["aspect_ratio"] = torch.tensor([[height / width]] * batch)
     _freeze_positions(transformer, height // scale, width // scale)
-    _save(TracedTransformer(transformer), inputs, directory / "transformer_ir.xml")
-    trace_vae(pipeline.vae, latents[:1], directory / "vae_decoder.xml")
+    _save(TracedTransformer(transformer), inputs, path, compress_to_fp16)
 
 
 def trace_vae(vae: nn.Module, latents: torch.Tensor, path: Path, compress_to_fp16: bool = False) -> None:
