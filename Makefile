@@ -102,6 +102,21 @@ SKETCHBOOK_WORK ?= out/sketchbook
 sketchbook: $(PARITY_VENV)/.made ## train the small model afresh, into out/models: hours on two cores, 8 GB of disk, a C++ compiler
 	$(PARITY_VENV)/bin/python -u models/sketchbook/train --work '$(SKETCHBOOK_WORK)' --output out/models
 
+# Where the full-shape checkpoint and all that is made of it lies: 30 GB. What is there is not made again.
+FULL_WORK ?= $(TARGET)/full
+NOTEBOOK_VENV := .venv-notebook
+# An interpreter that has benches/notebook/requirements.txt already; without this, one is set up (3 GB).
+NOTEBOOK_PYTHON ?= $(NOTEBOOK_VENV)/bin/python
+.PHONY: bench-full
+bench-full: runtime build $(if $(filter $(NOTEBOOK_VENV)/%,$(NOTEBOOK_PYTHON)),$(NOTEBOOK_VENV)/.made) ## measure a checkpoint of the published shapes, and the notebook's way on it: an hour and a half, 30 GB (FULL='--checkpoint DIR', '--layers 1 …')
+	$(PYTHON) benches/full.py --pixart '$(abspath $(PIXART))' --work '$(abspath $(FULL_WORK))' --python '$(NOTEBOOK_PYTHON)' $(FULL)
+
+$(NOTEBOOK_VENV)/.made: benches/notebook/requirements.txt
+	rm -rf $(NOTEBOOK_VENV)
+	$(PYTHON) -m venv $(NOTEBOOK_VENV)
+	$(NOTEBOOK_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	@touch $@
+
 # The folder of the pictures; those that are there are not drawn again. What follows `--` goes to `pixart generate`.
 SCORE ?= out/score
 .PHONY: score
@@ -192,4 +207,4 @@ fuzz: ## fuzz one parser (FUZZ_TARGET=prompt FUZZ_SECONDS=60); needs cargo-fuzz 
 .PHONY: clean
 clean: ## remove all that was built and fetched (the cache of the embedded model's IR stays)
 	cargo clean
-	rm -rf .openvino .tools $(PARITY_VENV) $(CLIENTS_VENV) $(DEPLOY_VENV) $(CLIENTS)/node_modules $(E2E)/node_modules out fuzz/target
+	rm -rf .openvino .tools $(PARITY_VENV) $(CLIENTS_VENV) $(DEPLOY_VENV) $(NOTEBOOK_VENV) $(CLIENTS)/node_modules $(E2E)/node_modules out fuzz/target

@@ -244,6 +244,7 @@ impl Bench {
                 "openvino.precision" => "--precision",
                 "openvino.threads" => "--threads",
                 "model.checkpoint" => "--checkpoint",
+                "model.text_encoder" => "--text-encoder",
                 // Each process has its own.
                 _ => continue,
             };
