@@ -121,18 +121,11 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn memory_that_was_held_for_a_moment_is_seen() {
-        let quiet = MemoryWatch::start().finish().unwrap();
         let watch = MemoryWatch::start();
         let held = vec![1_u8; 64 << 20];
-        // The first reading after the pages were touched is at most one interval away.
-        for _ in 0..10 {
-            watch.shared.read();
-        }
+        watch.shared.read();
         drop(held);
         let peak = watch.finish().unwrap();
-        assert!(
-            peak.anonymous_bytes >= quiet.anonymous_bytes.min(1 << 20) + (32 << 20),
-            "{peak:?} after {quiet:?}"
-        );
+        assert!(peak.anonymous_bytes >= 64 << 20, "{peak:?}");
     }
 }

@@ -158,9 +158,10 @@ impl Network {
         } else {
             format!("layer{id}")
         };
-        let ports: String = (0..inputs)
+        let ports: Vec<String> = (0..inputs)
             .map(|port| format!("<port id=\"{port}\"/>"))
             .collect();
+        let ports = ports.concat();
         let element = if data.contains("i64") { "I64" } else { "FP32" };
         // Writing to a String cannot fail.
         let _ = writeln!(

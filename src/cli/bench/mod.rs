@@ -34,6 +34,10 @@ use crate::engine::Runtime;
 ///
 /// docs/bench.md has the fields of the JSON.
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(super) struct Bench {
     /// Another model directory, drawn with in turns
     #[arg(long, value_name = "DIR", conflicts_with = "start")]

@@ -60,7 +60,7 @@ pub(super) fn measure(
         let (mut ours, mut others) = (Vec::new(), Vec::new());
         for pair in 0..pairs {
             for place in 0..2 {
-                if (pair + place) % 2 == 0 {
+                if usize::is_multiple_of(pair + place, 2) {
                     bar.tell("model");
                     ours.push(turn(bench.model.model.as_deref())?);
                 } else {
