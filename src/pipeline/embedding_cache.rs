@@ -36,6 +36,12 @@ impl EmbeddingCache {
         }
     }
 
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.held_bytes = 0;
+    }
+
     /// What it holds, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes

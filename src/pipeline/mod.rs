@@ -169,9 +169,10 @@ impl Pipeline {
         &self.planner
     }
 
-    /// Forgets the text embeddings of earlier prompts, so that the next picture encodes its own: for who measures that.
+    /// Forgets the text embeddings of earlier prompts, those on disk too, so that the next picture encodes its own: for who
+    /// measures that.
     pub fn forget_embeddings(&mut self) {
-        self.embeddings = EmbeddingCache::new(EMBEDDING_CACHE_BYTES);
+        self.text.forget();
     }
 
     fn receipt(&self, request: &GenerateRequest, drawn_size: ImageSize) -> Receipt {

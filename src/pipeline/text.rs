@@ -66,6 +66,12 @@ impl TextEncoder {
         Self::new(self.graph, keeping)
     }
 
+    /// Forgets what it computed. What is on disk stays there and is not asked any more.
+    pub(super) fn forget(&mut self) {
+        self.cache.clear();
+        self.store = None;
+    }
+
     /// Text embeddings f32 `[tokens, width]`. Padding is masked everywhere, so each prompt runs at its true length: the same
     /// embeddings, in a fraction of the time.
     pub(super) fn encode(
