@@ -1,6 +1,7 @@
 //! The composition root: settings → runtime → model → a pipeline that draws.
 
 pub mod bench;
+pub mod pulled;
 pub mod serve;
 mod text;
 

@@ -1,6 +1,6 @@
 //! `pixart convert`: a diffusers directory → a model directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::progress::{ConvertProgress, Interrupt};
 use super::{Common, say};
 use crate::convert::{ComponentWeights, ConvertOptions, convert};
-use crate::model::WeightsFormat;
+use crate::model::{ModelDirectory, WeightsFormat};
 
 /// Turn a published diffusers directory into OpenVINO IR, without Python or torch.
 ///
@@ -24,13 +24,24 @@ pub(super) struct Convert {
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
 
-    /// What the model will be called in receipts [default: the name of SOURCE]
-    #[arg(long)]
-    name: Option<String>,
+    #[command(flatten)]
+    conversion: Conversion,
 
-    /// How weights are stored: f32 (bit-true), f16, int8 (linear layers, one scale a row), int4 (groups of 64)
-    #[arg(long, value_name = "FORMAT", default_value = "f16")]
-    weights: WeightsFormat,
+    /// No progress bars
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// How a checkpoint is converted, wherever it comes from.
+#[derive(Debug, clap::Args)]
+pub(super) struct Conversion {
+    /// What the model will be called in receipts [default: the name of its source]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+
+    /// How weights are stored: f32 (bit-true), f16, int8 (linear layers, one scale a row), int4 (groups of 64) [default: f16]
+    #[arg(long, value_name = "FORMAT")]
+    weights: Option<WeightsFormat>,
 
     /// Another format for the text encoder
     #[arg(long, value_name = "FORMAT")]
@@ -43,10 +54,45 @@ pub(super) struct Convert {
     /// Another format for the VAE decoder
     #[arg(long, value_name = "FORMAT")]
     vae_decoder_weights: Option<WeightsFormat>,
+}
 
-    /// No progress bars
-    #[arg(long, short)]
-    quiet: bool,
+impl Conversion {
+    pub(super) fn formats(&self) -> ComponentWeights {
+        let weights = self.weights.unwrap_or(WeightsFormat::F16);
+        ComponentWeights {
+            text_encoder: self.text_encoder_weights.unwrap_or(weights),
+            transformer: self.transformer_weights.unwrap_or(weights),
+            vae_decoder: self.vae_decoder_weights.unwrap_or(weights),
+        }
+    }
+
+    /// A flag that was given.
+    pub(super) fn first_given(&self) -> Option<&'static str> {
+        [
+            ("--name", self.name.is_some()),
+            ("--weights", self.weights.is_some()),
+            (
+                "--text-encoder-weights",
+                self.text_encoder_weights.is_some(),
+            ),
+            ("--transformer-weights", self.transformer_weights.is_some()),
+            ("--vae-decoder-weights", self.vae_decoder_weights.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(flag, given)| given.then_some(flag))
+    }
+}
+
+/// Says what was made, and what to do with it.
+pub(super) fn say_converted(output: &Path, model: &ModelDirectory, start: Instant) -> Result<()> {
+    let bytes: u64 = model.manifest().files.values().map(|file| file.bytes).sum();
+    let output = output.display();
+    say(&format!(
+        "{output}: {:.1} MB in {:.1} s\ndraw with it: pixart generate \"a prompt\" --model {output}",
+        bytes as f64 / 1e6,
+        start.elapsed().as_secs_f64(),
+    ))?;
+    Ok(())
 }
 
 impl Convert {
@@ -58,23 +104,11 @@ impl Convert {
         let options = ConvertOptions {
             source: self.source.clone(),
             output: self.output.clone(),
-            name: self.name.clone(),
-            weights: ComponentWeights {
-                text_encoder: self.text_encoder_weights.unwrap_or(self.weights),
-                transformer: self.transformer_weights.unwrap_or(self.weights),
-                vae_decoder: self.vae_decoder_weights.unwrap_or(self.weights),
-            },
+            name: self.conversion.name.clone(),
+            weights: self.conversion.formats(),
         };
         let model = convert(&options, &mut runtime, &progress)?;
         progress.finish();
-        let bytes: u64 = model.manifest().files.values().map(|file| file.bytes).sum();
-        say(&format!(
-            "{}: {:.1} MB in {:.1} s\ndraw with it: pixart generate \"a prompt\" --model {}",
-            self.output.display(),
-            bytes as f64 / 1e6,
-            start.elapsed().as_secs_f64(),
-            self.output.display()
-        ))?;
-        Ok(())
+        say_converted(&self.output, &model, start)
     }
 }

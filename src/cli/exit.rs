@@ -56,6 +56,13 @@ pub(super) struct OutputError {
     pub(super) source: io::Error,
 }
 
+/// A flag of a conversion at a pull that converts nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{flag} says how to convert, and nothing is converted: add --convert, or leave it out")]
+pub(super) struct WithoutConvert {
+    pub(super) flag: &'static str,
+}
+
 /// The error and its causes in one line, none of them said twice.
 pub(super) fn describe(error: &Error) -> String {
     let mut text = String::new();
@@ -99,6 +106,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             ConvertError::OutputInTheWay { .. }
             | ConvertError::OtherFile { .. }
             | ConvertError::Write { .. }
+            | ConvertError::NoSpace(_)
             | ConvertError::WriteIr(_) => OUTPUT,
             ConvertError::Cancelled => INTERRUPTED,
             ConvertError::Engine(error) => engine_code(error),
@@ -128,6 +136,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(engine_code(error));
     }
     if cause.is::<InvalidRequest>()
+        || cause.is::<WithoutConvert>()
         || cause.is::<SettingsError>()
         || matches!(cause.downcast_ref(), Some(LogError::Level { .. }))
     {
@@ -161,6 +170,7 @@ fn pull_code(error: &PullError) -> u8 {
         PullError::InTheWay { .. }
         | PullError::OtherRepository { .. }
         | PullError::DiskFull { .. }
+        | PullError::NoSpace(_)
         | PullError::Write { .. } => OUTPUT,
         PullError::FileGone { .. } | PullError::GaveUp { .. } | PullError::Busy { .. } => HUB,
         PullError::NoAuthorities

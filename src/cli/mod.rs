@@ -191,7 +191,7 @@ pub fn run() -> ExitCode {
         Command::Generate(command) => command.run(&cli.common),
         Command::Serve(command) => command.run(&cli.common),
         Command::Healthcheck(command) => command.run(&cli.common),
-        Command::Pull(command) => command.run(),
+        Command::Pull(command) => command.run(&cli.common),
         Command::Convert(command) => command.run(&cli.common),
         Command::Info(command) => command.run(&cli.common),
         Command::Synthesize(command) => command.run(),

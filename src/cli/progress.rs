@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -111,6 +111,15 @@ impl ConvertProgress {
         }
     }
 
+    /// Below the bar of a pull, whose components it converts.
+    pub(super) fn beside(pull: &PullProgress) -> Self {
+        let mut progress = Self::new(pull.interrupt.clone(), pull.quiet);
+        if !pull.quiet {
+            progress.bar = pull.bars.add(progress.bar);
+        }
+        progress
+    }
+
     /// Takes the bar away.
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
@@ -202,18 +211,26 @@ impl synthesize::Progress for SynthesizeProgress {
 /// A pull's progress: one bar over all files, with their speed and the time that is left.
 pub(super) struct PullProgress {
     interrupt: Interrupt,
+    /// The bar, and what else is shown beside it.
+    bars: MultiProgress,
     bar: ProgressBar,
     quiet: bool,
 }
 
 impl PullProgress {
     pub(super) fn new(interrupt: Interrupt, quiet: bool) -> Self {
+        let bars = MultiProgress::new();
+        let mut bar = bar_of_bytes(
+            "pulling {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
+            quiet,
+        );
+        if !quiet {
+            bar = bars.add(bar);
+        }
         Self {
             interrupt,
-            bar: bar_of_bytes(
-                "pulling {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
-                quiet,
-            ),
+            bars,
+            bar,
             quiet,
         }
     }

@@ -1,12 +1,15 @@
-//! `pixart pull`: a repository on a hub → a diffusers directory.
+//! `pixart pull`: a repository on a hub → a diffusers directory, or with `--convert` a model directory.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
 
-use super::progress::{Interrupt, PullProgress};
-use super::say;
+use super::convert::{Conversion, say_converted};
+use super::exit::WithoutConvert;
+use super::progress::{ConvertProgress, Interrupt, PullProgress};
+use super::{Common, say};
+use crate::app::pulled::{self, Watches, pull_and_convert};
 use crate::config::{Environment, HubSettings};
 use crate::pull::{Patience, PullOptions, Repository, pull};
 
@@ -14,6 +17,7 @@ use crate::pull::{Patience, PullOptions, Repository, pull};
 ///
 /// Takes what 'pixart convert' reads: configurations, tokenizer and safetensors, never pickles. Each file is checked by length
 /// and SHA-256 where the hub gives them. What is interrupted is kept, and the same command goes on from there.
+/// With --convert the output is a model: each component is converted as soon as it is whole, and its weights are dropped then.
 /// HF_ENDPOINT names another hub, HF_TOKEN opens private and gated repositories.
 #[derive(Debug, clap::Args)]
 pub(super) struct Pull {
@@ -21,9 +25,16 @@ pub(super) struct Pull {
     #[arg(value_name = "REPO[@REVISION]")]
     repository: Repository,
 
-    /// The folder: new, or one that an earlier pull of the same repository made
+    /// The folder: new, or one that an earlier pull of the same repository made; with --convert, the model directory
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
+
+    /// Convert each component as soon as it is whole, and drop its weights: the disk holds those of one at a time
+    #[arg(long)]
+    convert: bool,
+
+    #[command(flatten)]
+    conversion: Conversion,
 
     /// No progress bar
     #[arg(long, short)]
@@ -31,7 +42,10 @@ pub(super) struct Pull {
 }
 
 impl Pull {
-    pub(super) fn run(&self) -> Result<()> {
+    pub(super) fn run(&self, common: &Common) -> Result<()> {
+        if let Some(flag) = self.conversion.first_given().filter(|_| !self.convert) {
+            return Err(WithoutConvert { flag }.into());
+        }
         let options = PullOptions {
             repository: self.repository.clone(),
             output: self.output.clone(),
@@ -39,7 +53,24 @@ impl Pull {
             patience: Patience::default(),
         };
         let start = Instant::now();
-        let progress = PullProgress::new(Interrupt::listen()?, self.quiet);
+        let interrupt = Interrupt::listen()?;
+        let progress = PullProgress::new(interrupt.clone(), self.quiet);
+        if self.convert {
+            let mut runtime = common.app(Vec::new())?.runtime()?;
+            let converting = ConvertProgress::beside(&progress);
+            let conversion = pulled::Conversion {
+                name: self.conversion.name.clone(),
+                weights: self.conversion.formats(),
+            };
+            let watches = Watches {
+                pull: &progress,
+                convert: &converting,
+            };
+            let made = pull_and_convert(&options, &conversion, &mut runtime, watches);
+            converting.finish();
+            progress.finish();
+            return say_converted(&self.output, &made?.1, start);
+        }
         let pulled = pull(&options, &progress);
         progress.finish();
         let pulled = pulled?;

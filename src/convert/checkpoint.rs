@@ -12,20 +12,45 @@ use crate::model::{
     TextEncoderSpec, TransformerSpec, VaeSpec, read_bytes, read_text,
 };
 
-/// An opened diffusers directory.
-pub(super) struct Checkpoint {
+/// The small files of a diffusers directory, which fit together.
+pub(super) struct Pages {
     pub(super) index: ModelIndex,
     pub(super) defaults: Defaults,
+    pub(super) text_encoder: TextEncoderSpec,
+    pub(super) transformer: TransformerSpec,
+    pub(super) vae_decoder: VaeSpec,
+    tokenizer: Vec<(&'static str, Vec<u8>)>,
+    scheduler: String,
+}
+
+/// An opened diffusers directory.
+pub(super) struct Checkpoint {
+    pub(super) pages: Pages,
     pub(super) text_encoder: Opened<TextEncoderSpec>,
     pub(super) transformer: Opened<TransformerSpec>,
     pub(super) vae_decoder: Opened<VaeSpec>,
-    tokenizer: Vec<(&'static str, Vec<u8>)>,
-    scheduler: String,
 }
 
 impl Checkpoint {
     /// Opens the directory: small files are read whole, of the weights the headers.
     pub(super) fn open(directory: &Path, weights: ComponentWeights) -> Result<Self, ConvertError> {
+        Ok(Self {
+            pages: Pages::open(directory)?,
+            text_encoder: Component::text_encoder().open(directory, weights.text_encoder)?,
+            transformer: Component::transformer().open(directory, weights.transformer)?,
+            vae_decoder: Component::vae_decoder().open(directory, weights.vae_decoder)?,
+        })
+    }
+
+    /// What is converted.
+    pub(super) fn parts(&self) -> [&dyn Part; 3] {
+        [&self.text_encoder, &self.transformer, &self.vae_decoder]
+    }
+}
+
+impl Pages {
+    /// Reads them, whether the weights are there or not.
+    pub(super) fn open(directory: &Path) -> Result<Self, ConvertError> {
         let index = directory.join("model_index.json");
         let index =
             ModelIndex::from_json(&read_source_text(&index)?).map_err(config_error(&index))?;
@@ -37,35 +62,30 @@ impl Checkpoint {
             detail: source.to_string(),
         })?;
 
-        let text_encoder = Component::text_encoder().open(directory, weights.text_encoder)?;
-        let transformer = Component::transformer().open(directory, weights.transformer)?;
-        let vae_decoder = Component::vae_decoder().open(directory, weights.vae_decoder)?;
+        let (text_encoder, _) = Component::text_encoder().read(directory)?;
+        let (transformer, _) = Component::transformer().read(directory)?;
+        let (vae_decoder, _) = Component::vae_decoder().read(directory)?;
         check_together(
             directory,
-            [text_encoder.spec.d_model, vae_decoder.spec.latent_channels],
-            &transformer.spec,
+            [text_encoder.d_model, vae_decoder.latent_channels],
+            &transformer,
         )?;
 
         let own_page = directory.join("pixart.json");
         let defaults = if own_page.exists() {
             Defaults::from_json(&read_source_text(&own_page)?).map_err(config_error(&own_page))?
         } else {
-            Defaults::of(index.class, &transformer.spec, &vae_decoder.spec)
+            Defaults::of(index.class, &transformer, &vae_decoder)
         };
         Ok(Self {
             index,
             defaults,
-            tokenizer: tokenizer_files(directory, text_encoder.spec.vocab_size)?,
+            tokenizer: tokenizer_files(directory, text_encoder.vocab_size)?,
             scheduler,
             text_encoder,
             transformer,
             vae_decoder,
         })
-    }
-
-    /// What is converted.
-    pub(super) fn parts(&self) -> [&dyn Part; 3] {
-        [&self.text_encoder, &self.transformer, &self.vae_decoder]
     }
 
     /// Copies what is not converted.

@@ -18,7 +18,7 @@ use super::weights::Weights;
 use crate::engine::Runtime;
 use crate::model::{
     ComponentEntry, ConfigError, ModelDirectory, TextEncoderSpec, TransformerSpec, VaeSpec,
-    WeightsFormat, hex,
+    WeightsFormat, check_free_space, hex,
 };
 
 /// The converter's revision: changes whenever the same source and options would give other files.
@@ -134,17 +134,22 @@ impl Component<VaeSpec> {
 }
 
 impl<Spec> Component<Spec> {
+    /// Reads the configuration below `directory`: what it says, and its text.
+    pub(super) fn read(&self, directory: &Path) -> Result<(Spec, String), ConvertError> {
+        let path = directory.join(self.folder).join("config.json");
+        let config = read_source_text(&path)?;
+        let spec = (self.parse)(&config).map_err(|source| ConvertError::config(path, &source))?;
+        Ok((spec, config))
+    }
+
     /// Reads the configuration and the headers of the weights below `directory`.
     pub(super) fn open(
         self,
         directory: &Path,
         format: WeightsFormat,
     ) -> Result<Opened<Spec>, ConvertError> {
-        let folder = directory.join(self.folder);
-        let path = folder.join("config.json");
-        let config = read_source_text(&path)?;
-        let spec = (self.parse)(&config).map_err(|source| ConvertError::config(path, &source))?;
-        let weights = WeightsSource::open(&folder, self.stem)?;
+        let (spec, config) = self.read(directory)?;
+        let weights = WeightsSource::open(&directory.join(self.folder), self.stem)?;
         Ok(Opened {
             spec,
             component: self,
@@ -157,8 +162,8 @@ impl<Spec> Component<Spec> {
 
 /// A component's IR as it was written, but for the `.xml`.
 pub(super) struct Made {
-    xml: String,
-    bin: BinSummary,
+    pub(super) xml: String,
+    pub(super) bin: BinSummary,
 }
 
 /// An opened component, whatever its specification.
@@ -169,6 +174,9 @@ pub(super) trait Part: Sync {
     /// Length of the weights that will be read.
     fn bytes(&self) -> u64;
 
+    /// Length of the `.bin`, or a little less.
+    fn bin_bytes(&self) -> u64;
+
     /// Takes it over from the earlier model in the output's place, if it would come out the same.
     fn take_over(&self, staging: &mut Staging) -> Result<bool, ConvertError>;
 
@@ -178,8 +186,8 @@ pub(super) trait Part: Sync {
     /// Notes what was made, and adds the `.xml`.
     fn record(&self, made: &Made, staging: &mut Staging) -> Result<(), ConvertError>;
 
-    /// Loads the IR once and holds that its ports are those that it should have.
-    fn check_ports(&self, staging: &Staging, runtime: &mut Runtime) -> Result<(), ConvertError>;
+    /// Loads the IR in `folder` once and holds that its ports are those that it should have.
+    fn check_ports(&self, folder: &Path, runtime: &mut Runtime) -> Result<(), ConvertError>;
 }
 
 impl<Spec: Clone> Opened<Spec> {
@@ -220,6 +228,11 @@ impl<Spec: Sync> Part for Opened<Spec> {
         self.weights.total_bytes(self.component.ignored)
     }
 
+    fn bin_bytes(&self) -> u64 {
+        self.weights
+            .stored_bytes(self.format, self.component.ignored)
+    }
+
     fn take_over(&self, staging: &mut Staging) -> Result<bool, ConvertError> {
         let names = [self.component.xml, &self.bin_name()];
         staging.take_over(&self.fingerprint(), &names)
@@ -245,9 +258,9 @@ impl<Spec: Sync> Part for Opened<Spec> {
         staging.write(self.component.xml, made.xml.as_bytes())
     }
 
-    fn check_ports(&self, staging: &Staging, runtime: &mut Runtime) -> Result<(), ConvertError> {
+    fn check_ports(&self, folder: &Path, runtime: &mut Runtime) -> Result<(), ConvertError> {
         let xml = self.component.xml;
-        let (inputs, outputs) = runtime.inspect(&staging.path(xml))?;
+        let (inputs, outputs) = runtime.inspect(&folder.join(xml))?;
         let found: Vec<_> = inputs.into_iter().chain(outputs).collect();
         let differences = differences(&(self.component.ports)(&self.spec), &found);
         if differences.is_empty() {
@@ -280,6 +293,7 @@ pub(super) fn make_all(
         }
     }
     let folder = staging.path("");
+    check_free_space(&folder, changed.iter().map(|part| part.bin_bytes()).sum())?;
     let together = Together::new(progress);
     let outcomes: Vec<_> = thread::scope(|scope| {
         let makers: Vec<_> = changed

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::engine::EngineError;
-use crate::model::{ConfigError, ModelError};
+use crate::model::{ConfigError, ModelError, NoSpace};
 
 /// Why a checkpoint could not be converted.
 #[derive(Debug, Error)]
@@ -142,6 +142,9 @@ pub enum ConvertError {
         /// Why.
         source: io::Error,
     },
+    /// The disk has less room than the IR needs.
+    #[error("{0}; nothing was left behind")]
+    NoSpace(#[from] NoSpace),
     /// The weights of an IR cannot be written; [`Self::in_file`] says which.
     #[error("cannot write the IR: {0}{advice}", advice = write_advice(.0))]
     WriteIr(#[from] io::Error),

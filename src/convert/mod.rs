@@ -8,6 +8,7 @@
 mod checkpoint;
 mod component;
 mod error;
+mod gradual;
 mod graph;
 pub mod ir;
 mod ports;
@@ -22,12 +23,15 @@ use std::path::{Path, PathBuf};
 
 pub use component::{ComponentWeights, REVISION};
 pub use error::ConvertError;
+pub use gradual::{Gradual, GradualOptions};
 pub use progress::Progress;
 pub use source::{WeightsSource, parse_header};
 
 use crate::engine::Runtime;
-use crate::model::{Manifest, ModelDirectory};
-use checkpoint::Checkpoint;
+use crate::model::{
+    ComponentEntry, Manifest, ModelDirectory, TextEncoderSpec, TransformerSpec, VaeSpec,
+};
+use checkpoint::{Checkpoint, Pages};
 use component::make_all;
 use progress::Attention;
 use staging::Staging;
@@ -59,30 +63,64 @@ pub fn convert(
     let checkpoint = Checkpoint::open(&options.source, options.weights)?;
     let _attention = Attention::begin(progress);
     let mut staging = Staging::begin(&options.output, progress)?;
-    checkpoint.copy_small_files(&mut staging)?;
+    checkpoint.pages.copy_small_files(&mut staging)?;
     make_all(&checkpoint.parts(), &mut staging, progress)?;
     for part in checkpoint.parts() {
         if progress.cancelled() {
             return Err(ConvertError::Cancelled);
         }
-        part.check_ports(&staging, runtime)?;
+        part.check_ports(&staging.path(""), runtime)?;
     }
 
     let source = directory_name(&options.source);
-    let manifest = Manifest {
-        format: Manifest::FORMAT,
-        name: options.name.clone().unwrap_or_else(|| source.clone()),
-        source,
-        pixart: env!("CARGO_PKG_VERSION").to_owned(),
-        openvino: runtime.version().to_owned(),
-        pipeline: checkpoint.index.class,
-        defaults: checkpoint.defaults,
+    let entries = Entries {
         text_encoder: checkpoint.text_encoder.entry(),
         transformer: checkpoint.transformer.entry(),
         vae_decoder: checkpoint.vae_decoder.entry(),
-        files: staging.files().clone(),
     };
+    let names = Names {
+        name: options.name.clone().unwrap_or_else(|| source.clone()),
+        source,
+    };
+    let manifest = entries.manifest(names, checkpoint.pages, &staging, runtime);
     staging.publish(&manifest)
+}
+
+/// What a model is called, and what it was made from.
+struct Names {
+    name: String,
+    source: String,
+}
+
+/// The three components of a manifest.
+struct Entries {
+    text_encoder: ComponentEntry<TextEncoderSpec>,
+    transformer: ComponentEntry<TransformerSpec>,
+    vae_decoder: ComponentEntry<VaeSpec>,
+}
+
+impl Entries {
+    fn manifest(
+        self,
+        names: Names,
+        pages: Pages,
+        staging: &Staging,
+        runtime: &Runtime,
+    ) -> Manifest {
+        Manifest {
+            format: Manifest::FORMAT,
+            name: names.name,
+            source: names.source,
+            pixart: env!("CARGO_PKG_VERSION").to_owned(),
+            openvino: runtime.version().to_owned(),
+            pipeline: pages.index.class,
+            defaults: pages.defaults,
+            text_encoder: self.text_encoder,
+            transformer: self.transformer,
+            vae_decoder: self.vae_decoder,
+            files: staging.files().clone(),
+        }
+    }
 }
 
 /// The last name in a path, for the manifest.

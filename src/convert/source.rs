@@ -15,7 +15,7 @@ use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 
 use super::ConvertError;
-use crate::model::read_text;
+use crate::model::{WeightsFormat, read_text};
 
 /// Longest header taken; the format's own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -212,6 +212,22 @@ impl WeightsSource {
             .map(|(_, info)| {
                 (info.shape.iter().product::<usize>() * info.dtype.bitsize() / 8) as u64
             })
+            .sum()
+    }
+
+    /// Length of the same weights when they are stored as `format`, scales and padding left out: matrices as integers where the
+    /// format has them, everything else as floats.
+    pub fn stored_bytes(&self, format: WeightsFormat, ignored: &[&str]) -> u64 {
+        let bits = |shape: &[usize]| match format {
+            WeightsFormat::F32 => 32,
+            WeightsFormat::Int8 if shape.len() == 2 => 8,
+            WeightsFormat::Int4 if shape.len() == 2 => 4,
+            WeightsFormat::F16 | WeightsFormat::Int8 | WeightsFormat::Int4 => 16,
+        };
+        self.tensors
+            .iter()
+            .filter(|(name, _)| !ignored.iter().any(|prefix| name.starts_with(prefix)))
+            .map(|(_, info)| (info.shape.iter().product::<usize>() * bits(&info.shape) / 8) as u64)
             .sum()
     }
 

@@ -184,14 +184,31 @@ impl Staging {
             }
             entries.push((name.to_owned(), entry.clone()));
         }
+        let from = earlier.path().to_owned();
         for (name, entry) in entries {
-            let (from, to) = (earlier.path().join(&name), self.folder.path().join(&name));
-            if fs::hard_link(&from, &to).is_err() {
-                fs::copy(&from, &to).map_err(|source| ConvertError::Write { path: to, source })?;
-            }
-            self.files.insert(name, entry);
+            self.link(&from, name, entry)?;
         }
         Ok(true)
+    }
+
+    /// Takes a file that was made elsewhere, which stays there.
+    pub(super) fn adopt(
+        &mut self,
+        from: &Path,
+        name: &str,
+        entry: &FileEntry,
+    ) -> Result<(), ConvertError> {
+        self.changed = true;
+        self.link(from, name.to_owned(), entry.clone())
+    }
+
+    fn link(&mut self, from: &Path, name: String, entry: FileEntry) -> Result<(), ConvertError> {
+        let (from, to) = (from.join(&name), self.folder.path().join(&name));
+        if fs::hard_link(&from, &to).is_err() {
+            fs::copy(&from, &to).map_err(|source| ConvertError::Write { path: to, source })?;
+        }
+        self.files.insert(name, entry);
+        Ok(())
     }
 
     /// Adds the manifest and moves the folder to its place; an earlier model there is replaced.

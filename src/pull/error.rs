@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::model::ConfigError;
+use crate::model::{ConfigError, NoSpace};
 
 /// Why a checkpoint could not be pulled.
 #[derive(Debug, Error)]
@@ -209,6 +209,9 @@ pub enum PullError {
         /// The file.
         path: PathBuf,
     },
+    /// The disk has less room than is missing.
+    #[error("{0}; what has come is kept")]
+    NoSpace(#[from] NoSpace),
     /// The output cannot be written.
     #[error("cannot write {path}: {source}; give --output a folder that you can write to", path = path.display())]
     Write {

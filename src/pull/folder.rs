@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -17,6 +18,7 @@ use super::listing::is_plain_path;
 use super::patience::LOOK_EVERY;
 use super::progress::Together;
 use super::selection::{Item, MODEL_INDEX};
+use crate::model::check_free_space;
 
 /// The page.
 const PAGE: &str = ".pixart-pull.json";
@@ -50,8 +52,14 @@ impl Folder {
         repository: &str,
         together: &Together<'_>,
     ) -> Result<Self, PullError> {
-        fs::create_dir_all(path).map_err(PullError::write(path))?;
-        let lock = lock(path, together)?;
+        let lock = loop {
+            fs::create_dir_all(path).map_err(PullError::write(path))?;
+            let lock = lock(path, together)?;
+            // Whoever held it before may have removed the folder when it needed it no more.
+            if is_at(&lock, path).map_err(PullError::write(path))? {
+                break lock;
+            }
+        };
         let earlier = read_page(&path.join(PAGE)).map_err(PullError::write(path))?;
         match &earlier {
             Some(page) if page.repository != repository => {
@@ -73,6 +81,33 @@ impl Folder {
             _lock: lock,
             earlier,
         })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Holds that what is missing of `items` fits on the disk.
+    pub(super) fn check_free_space(&self, items: &[Item]) -> Result<(), PullError> {
+        let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let missing = items.iter().map(|item| {
+            let here = length(&self.place(item)).max(length(&self.partial(item)));
+            item.listed.bytes.unwrap_or(0).saturating_sub(here)
+        });
+        Ok(check_free_space(&self.path, missing.sum())?)
+    }
+
+    /// Removes files and what had come of them.
+    pub(super) fn drop_files<'a>(
+        &self,
+        items: impl Iterator<Item = &'a Item>,
+    ) -> Result<(), PullError> {
+        for item in items {
+            remove(&self.place(item))?;
+            remove(&self.partial(item))?;
+        }
+        Ok(())
     }
 
     /// Notes what will be here, and removes what an earlier commit had and this one has not.
@@ -184,6 +219,16 @@ fn is_empty(path: &Path) -> io::Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Whether the opened folder is the one that is at `path` now.
+fn is_at(folder: &File, path: &Path) -> io::Result<bool> {
+    let opened = folder.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (opened.dev(), opened.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Locks `folder` against other pulls.

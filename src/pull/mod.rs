@@ -4,8 +4,11 @@
 //! (`selection.rs`), and the files come side by side, each resumed from its partial, checked by length and SHA-256 and moved into
 //! its place when it is whole (`transfer.rs`, `folder.rs`). `hub.rs` knows HTTP, `patience.rs` when to ask again.
 //!
+//! [`pull_by_component`] hands each component over as soon as it is whole, and drops its weights then (`by_component.rs`).
+//!
 //! Nothing that the hub sends is trusted: names, lengths and digests are checked before they are used.
 
+mod by_component;
 mod error;
 mod folder;
 mod hub;
@@ -21,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+pub use by_component::{Arrival, Taker, pull_by_component};
 pub use error::PullError;
 pub use patience::Patience;
 pub use progress::Progress;
@@ -32,7 +36,7 @@ use hub::Hub;
 use listing::{BadListing, Listing};
 use patience::{LOOK_EVERY, Setback};
 use progress::Together;
-use selection::{Item, MODEL_INDEX, select};
+use selection::{Item, select};
 use transfer::transfer;
 
 /// Files that come at the same time: one connection of a hub seldom fills a line, and eight are called abuse.
@@ -69,6 +73,23 @@ pub struct Pulled {
 /// # Errors
 /// When the hub, the repository or the output cannot be used, or the caller asked to stop. What has come is kept.
 pub fn pull(options: &PullOptions, progress: &dyn Progress) -> Result<Pulled, PullError> {
+    with_hub(options, progress, |hub, together| {
+        let plan = Plan::make(hub, options, together)?;
+        plan.folder.check_free_space(&plan.items)?;
+        together.progress.begin(plan.pulled.bytes);
+        let (last, first) = plan.items.into_iter().partition(Item::comes_last);
+        transfer_all(hub, &plan.pulled.commit, first, &plan.folder, together)?;
+        transfer_all(hub, &plan.pulled.commit, last, &plan.folder, together)?;
+        Ok(plan.pulled)
+    })
+}
+
+/// Does `work` with the hub, and wakes whoever waits for it when the caller asks to stop.
+fn with_hub<T, E: From<PullError>>(
+    options: &PullOptions,
+    progress: &dyn Progress,
+    work: impl FnOnce(&Hub, &Together<'_>) -> Result<T, E>,
+) -> Result<T, E> {
     let hub = Hub::new(&options.hub, &options.repository, options.patience)?;
     let together = Together::begin(progress);
     let done = AtomicBool::new(false);
@@ -83,45 +104,48 @@ pub fn pull(options: &PullOptions, progress: &dyn Progress) -> Result<Pulled, Pu
                 thread::park_timeout(LOOK_EVERY);
             }
         });
-        let pulled = pull_from(&hub, options, &together);
+        let outcome = work(&hub, &together);
         done.store(true, Ordering::Release);
         watcher.thread().unpark();
-        pulled
+        outcome
     })
 }
 
-fn pull_from(
-    hub: &Hub,
-    options: &PullOptions,
-    together: &Together<'_>,
-) -> Result<Pulled, PullError> {
-    let repository = &options.repository;
-    // First: somebody without rights there need not wait for a hub, and two runs need not list twice.
-    let folder = Folder::open(&options.output, repository.name(), together)?;
-    let listing = list(hub, repository.revision(), together)?;
-    let mut items = select(&listing, &hub.repository(), &mut |name| {
-        let url = hub.file_url(&listing.commit, name);
-        hub.document(&url, name, MAX_DOCUMENT_BYTES, together)
-    })?;
-    folder.prepare(
-        repository.name(),
-        repository.revision(),
-        &listing.commit,
-        &items,
-    )?;
-    let pulled = Pulled {
-        files: items.len(),
-        bytes: items.iter().filter_map(|item| item.listed.bytes).sum(),
-        commit: listing.commit.clone(),
-    };
-    together.progress.begin(pulled.bytes);
-    let (last, mut first): (Vec<Item>, Vec<Item>) =
-        items.drain(..).partition(|item| item.local == MODEL_INDEX);
-    // The largest begin first, so that no single one is waited for at the end.
-    first.sort_by_key(|item| item.listed.bytes);
-    transfer_all(hub, &listing.commit, first, &folder, together)?;
-    transfer_all(hub, &listing.commit, last, &folder, together)?;
-    Ok(pulled)
+/// What will come, and where to.
+struct Plan {
+    folder: Folder,
+    items: Vec<Item>,
+    /// What it will be altogether.
+    pulled: Pulled,
+}
+
+impl Plan {
+    fn make(hub: &Hub, options: &PullOptions, together: &Together<'_>) -> Result<Self, PullError> {
+        let repository = &options.repository;
+        // First: somebody without rights there need not wait for a hub, and two runs need not list twice.
+        let folder = Folder::open(&options.output, repository.name(), together)?;
+        let listing = list(hub, repository.revision(), together)?;
+        let items = select(&listing, &hub.repository(), &mut |name| {
+            let url = hub.file_url(&listing.commit, name);
+            hub.document(&url, name, MAX_DOCUMENT_BYTES, together)
+        })?;
+        folder.prepare(
+            repository.name(),
+            repository.revision(),
+            &listing.commit,
+            &items,
+        )?;
+        let pulled = Pulled {
+            files: items.len(),
+            bytes: items.iter().filter_map(|item| item.listed.bytes).sum(),
+            commit: listing.commit,
+        };
+        Ok(Self {
+            folder,
+            items,
+            pulled,
+        })
+    }
 }
 
 fn list(hub: &Hub, revision: &str, together: &Together<'_>) -> Result<Listing, PullError> {
@@ -136,14 +160,16 @@ fn list(hub: &Hub, revision: &str, together: &Together<'_>) -> Result<Listing, P
     })
 }
 
-/// Brings `items`, the last of them first, a few at a time. The first that fails for good stops the others.
+/// Brings `items`, the largest first, a few at a time. The first that fails for good stops the others.
 fn transfer_all(
     hub: &Hub,
     commit: &str,
-    items: Vec<Item>,
+    mut items: Vec<Item>,
     folder: &Folder,
     together: &Together<'_>,
 ) -> Result<(), PullError> {
+    // No single one is waited for at the end.
+    items.sort_by_key(|item| item.listed.bytes);
     let threads = items.len().min(SIDE_BY_SIDE);
     let waiting = Mutex::new(items);
     let failure = Mutex::new(None);

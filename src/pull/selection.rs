@@ -14,7 +14,7 @@ use crate::model::{ModelDirectory, ModelIndex};
 pub(super) const MODEL_INDEX: &str = "model_index.json";
 
 /// Components with weights, and what their weights are called.
-const COMPONENTS: [(&str, &str); 3] = [
+pub(super) const COMPONENTS: [(&str, &str); 3] = [
     ("text_encoder", "model"),
     ("transformer", "diffusion_pytorch_model"),
     ("vae", "diffusion_pytorch_model"),
@@ -31,6 +31,25 @@ pub(super) struct Item {
     pub(super) local: String,
     /// What the hub says of it.
     pub(super) listed: Listed,
+}
+
+impl Item {
+    /// Whether it says that the folder is whole.
+    pub(super) fn comes_last(&self) -> bool {
+        self.local == MODEL_INDEX
+    }
+
+    /// Whether it belongs to `component`.
+    pub(super) fn is_of(&self, component: &str) -> bool {
+        self.local
+            .strip_prefix(component)
+            .is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// Whether it holds weights, or says which shard has which.
+    pub(super) fn is_of_weights(&self) -> bool {
+        ends_in(&self.local, "safetensors") || self.local.ends_with(".safetensors.index.json")
+    }
 }
 
 /// Chooses. `read` fetches a small file whole.

@@ -10,7 +10,7 @@ use super::{LARGE, Scene, is_partial};
 use crate::support::{outcome, pixart};
 
 impl Scene {
-    fn command(&self, words: &[&str]) -> Command {
+    pub(super) fn command(&self, words: &[&str]) -> Command {
         let mut command = pixart();
         command
             .current_dir(self.folder.path())

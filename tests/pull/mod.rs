@@ -1,6 +1,7 @@
 //! `pixart pull` against a hub of the project's own: what it takes, how it goes on after every kind of failure, what it refuses.
 
 mod binary;
+mod converts;
 mod failures;
 mod hub;
 mod refuses;
