@@ -1,6 +1,7 @@
 //! The composition root: settings → runtime → model → a pipeline that draws.
 
 pub mod bench;
+mod memory;
 pub mod pulled;
 pub mod serve;
 mod text;
@@ -23,6 +24,8 @@ use crate::model::{
 };
 use crate::pipeline::tokenizer::PromptTokenizer;
 use crate::pipeline::{ModelFacts, Networks, Pipeline, Planner};
+pub use memory::NoMemory;
+use memory::{Demand, Weights};
 
 /// Everything that a subcommand starts from.
 pub struct App {
@@ -169,6 +172,7 @@ impl App {
     pub fn load(&self, runtime: &mut Runtime, model: &Model) -> Result<Loaded> {
         let start = Instant::now();
         let parts = Parts::of(model)?;
+        self.check_memory(&parts)?;
         let bytes = read_bytes(&parts.tokenizer, SentencePieceModel::MAX_BYTES)?;
         let is_json = parts
             .tokenizer
@@ -233,6 +237,23 @@ impl App {
         })
     }
 
+    /// Holds that the model fits into memory, on the device that has the process's own. Others have memory of theirs.
+    fn check_memory(&self, parts: &Parts) -> Result<(), NoMemory> {
+        if self.settings.openvino.device != "CPU" {
+            return Ok(());
+        }
+        let [text_encoder, transformer, vae_decoder] = parts.formats;
+        let demand = Demand {
+            text_encoder: Weights::of(&parts.text_encoder, text_encoder),
+            transformer: Weights::of(&parts.transformer, transformer),
+            vae_decoder: Weights::of(&parts.vae_decoder, vae_decoder),
+            pixels: u64::from(parts.defaults.width_px) * u64::from(parts.defaults.height_px),
+            precision: self.settings.openvino.precision,
+            resident_text_encoder: self.settings.model.text_encoder == TextEncoderResidency::Always,
+        };
+        memory::available_bytes().map_or(Ok(()), |available| demand.check(available))
+    }
+
     fn compile(&self, runtime: &mut Runtime, xml: &Path, inputs: &[&str]) -> Result<CompiledGraph> {
         Ok(compile(&self.settings.openvino, runtime, xml, inputs)?)
     }
@@ -264,6 +285,8 @@ struct Parts {
     max_tokens: usize,
     vocab_size: usize,
     defaults: Defaults,
+    /// How the weights of text encoder, transformer and VAE are stored, where that is known.
+    formats: [Option<WeightsFormat>; 3],
     facts: ModelFacts,
     files: Arc<HeldFiles>,
 }
@@ -291,6 +314,12 @@ impl Parts {
             max_tokens: manifest.pipeline.max_tokens(),
             vocab_size: manifest.text_encoder.spec.vocab_size,
             defaults: manifest.defaults.clone(),
+            formats: [
+                manifest.text_encoder.weights,
+                manifest.transformer.weights,
+                manifest.vae_decoder.weights,
+            ]
+            .map(Some),
             files: Arc::clone(directory.held()),
             facts: ModelFacts {
                 name: manifest.name.clone(),
@@ -316,6 +345,7 @@ impl Parts {
                 &foreign.transformer_spec,
                 &foreign.vae_spec,
             ),
+            formats: [None; 3],
             facts: ModelFacts {
                 name: "notebook".to_owned(),
                 weights: "foreign".to_owned(),

@@ -4,6 +4,7 @@ use std::io;
 
 use anyhow::Error;
 
+use crate::app::NoMemory;
 use crate::bench::PeakError;
 use crate::config::SettingsError;
 use crate::convert::ConvertError;
@@ -32,6 +33,8 @@ const OUTPUT: u8 = 5;
 const INFERENCE: u8 = 6;
 /// The hub cannot be reached, or is busy: another attempt may succeed, which no other code says.
 const HUB: u8 = 7;
+/// The machine or the container has too little memory for the model and the settings.
+const MEMORY: u8 = 8;
 /// Stopped by Ctrl-C.
 pub(super) const INTERRUPTED: u8 = 130;
 
@@ -46,6 +49,7 @@ Exit codes:
   5    the output cannot be written
   6    a network failed, or gave numbers that are not finite
   7    the hub cannot be reached, or is busy: try again
+  8    too little memory for this model with these settings
   130  stopped by Ctrl-C";
 
 /// The output cannot be written: the one failure that the command line adds of its own.
@@ -134,6 +138,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if let Some(error) = cause.downcast_ref::<EngineError>() {
         return Some(engine_code(error));
+    }
+    if cause.is::<NoMemory>() {
+        return Some(MEMORY);
     }
     if cause.is::<InvalidRequest>()
         || cause.is::<WithoutConvert>()
