@@ -12,7 +12,7 @@ use crate::synthesize::{Shapes, Storage, SynthesizeOptions, synthesize};
 
 /// Make a checkpoint with the shapes of a published one and generated weights, to try time and memory without its files.
 ///
-/// Converting, loading and drawing take what they take with the published files; the pictures mean nothing. In f16 it has 10.8 GB:
+/// Converting, loading and drawing take what they take with the published files; the pictures mean nothing. In f16 it has 10.9 GB:
 /// --layers and --text-layers make smaller ones, whose other weights are the same.
 #[derive(Debug, clap::Args)]
 pub(super) struct Synthesize {

@@ -33,11 +33,25 @@ pub(super) enum Values {
         /// Columns.
         heads: usize,
     },
+    /// The first layer of the transformer, `[width, channels, patch, patch]`: each of the `inputs` goes to channels of its own,
+    /// with signs that alternate, so that no input looks like another and none moves the mean.
+    Patches {
+        /// channels · patch · patch.
+        inputs: usize,
+        /// Size of the weights that are not 0.
+        size: f32,
+    },
+    /// The first layer's bias, `[width]`: larger than what varies, so that norms divide by nearly the same everywhere, and with
+    /// signs that cancel out in the last layer.
+    Ground {
+        /// As of the first layer.
+        inputs: usize,
+        /// Size of all values.
+        size: f32,
+    },
     /// The last layer of the transformer, `[patch · patch · outputs, width]`: for the latents' channels its rows are those of the
-    /// first layer, so that what is predicted resembles what came in.
+    /// first layer, so that what is predicted is nearly what came in.
     Echo {
-        /// Name of the first layer's tensor, `[width, channels, patch, patch]`.
-        of: &'static str,
         /// Latents on one side of a token.
         patch: usize,
         /// Channels of the latents.
@@ -46,11 +60,24 @@ pub(super) enum Values {
         outputs: usize,
         /// Width of the blocks.
         width: usize,
-        /// What the first layer's numbers are multiplied by.
-        gain: f32,
+        /// Size of the first layer's weights here.
+        size: f32,
         /// Deviation of the other rows.
         deviation: f32,
     },
+}
+
+/// The weight from an input of the first layer to a channel.
+fn patch_weight(inputs: usize, input: usize, channel: usize) -> f32 {
+    if channel % inputs == input {
+        alternating(channel / inputs)
+    } else {
+        0.0
+    }
+}
+
+fn alternating(index: usize) -> f32 {
+    if index.is_multiple_of(2) { 1.0 } else { -1.0 }
 }
 
 impl Tensor {
@@ -74,21 +101,30 @@ impl Tensor {
                     *value = 0.5 * numbers.at(index) - 0.2 * bucket as f32;
                 }
             }
+            Values::Patches { inputs, size } => {
+                for (value, index) in out.iter_mut().zip(start..) {
+                    *value = size * patch_weight(inputs, index % inputs, index / inputs);
+                }
+            }
+            Values::Ground { inputs, size } => {
+                for (value, channel) in out.iter_mut().zip(start..) {
+                    *value = size * alternating(channel / inputs / 2);
+                }
+            }
             Values::Echo {
-                of,
                 patch,
                 channels,
                 outputs,
                 width,
-                gain,
+                size,
                 deviation,
             } => {
-                let first = Numbers::of(seed, component, of);
+                let patches = patch * patch;
                 for (value, index) in out.iter_mut().zip(start..) {
                     let (row, column) = (index / width, index % width);
                     let (place, channel) = (row / outputs, row % outputs);
                     *value = if channel < channels {
-                        gain * first.at((column * channels + channel) * patch * patch + place)
+                        size * patch_weight(patches * channels, channel * patches + place, column)
                     } else {
                         deviation * numbers.at(index)
                     };
@@ -170,6 +206,14 @@ mod tests {
                 buckets: 8,
                 heads: 4,
             },
+            Values::Patches {
+                inputs: 4,
+                size: 1.0,
+            },
+            Values::Ground {
+                inputs: 4,
+                size: 1.0,
+            },
         ] {
             let tensor = tensor(&[8, 4], values);
             let whole = filled(&tensor, 0, 32);
@@ -178,35 +222,46 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_has_the_first_layers_numbers_in_the_rows_of_the_latents() {
-        let (patch, channels, outputs, width) = (2, 4, 8, 3);
-        let first = Tensor {
-            name: "first".to_owned(),
-            ..tensor(
-                &[width, channels, patch, patch],
-                Values::Spread { deviation: 1.0 },
-            )
-        };
-        let first = filled(&first, 0, first.elements());
+    fn an_echo_gives_back_what_the_first_layer_took_and_nothing_of_its_ground() {
+        let (patch, channels, outputs, width) = (2, 4, 8, 192);
+        let inputs = patch * patch * channels;
+        let first = tensor(
+            &[width, channels, patch, patch],
+            Values::Patches { inputs, size: 2.0 },
+        );
+        let ground = tensor(&[width], Values::Ground { inputs, size: 10.0 });
         let echo = tensor(
             &[patch * patch * outputs, width],
             Values::Echo {
-                of: "first",
                 patch,
                 channels,
                 outputs,
                 width,
-                gain: 2.0,
+                size: 1.0,
                 deviation: 1.0,
             },
         );
-        let echo = filled(&echo, 0, echo.elements());
-        for [row, column, channel] in [[0, 1, 1], [1, 0, 3], [1, 1, 2]] {
-            for inner in 0..width {
-                let here = echo[((row * patch + column) * outputs + channel) * width + inner];
-                let there = first[((inner * channels + channel) * patch + row) * patch + column];
-                assert_eq!(here.to_bits(), (2.0 * there).to_bits());
+        let [first, ground, echo] =
+            [&first, &ground, &echo].map(|tensor| filled(tensor, 0, tensor.elements()));
+        for input in 0..inputs {
+            let (channel, place) = (input / (patch * patch), input % (patch * patch));
+            let row = &echo[(place * outputs + channel) * width..][..width];
+            let through = |values: &mut dyn Iterator<Item = f32>| -> f32 {
+                row.iter()
+                    .zip(values)
+                    .map(|(weight, value)| weight * value)
+                    .sum()
+            };
+            for other in 0..inputs {
+                let back = through(&mut (0..width).map(|inner| first[inner * inputs + other]));
+                let expected = if other == input {
+                    2.0 * (width / inputs) as f32
+                } else {
+                    0.0
+                };
+                assert!((back - expected).abs() < 1e-3, "{input} {other}: {back}");
             }
+            assert!(through(&mut ground.iter().copied()).abs() < 1e-3);
         }
     }
 }

@@ -5,22 +5,36 @@ use crate::model::TransformerSpec;
 
 /// Width of the sinusoids of timesteps and micro-conditions.
 const SINUSOID_CHANNELS: usize = 256;
-/// What the conditions change of the tokens: gates, shifts and scales of about 0.15, as trained ones are small.
-const MODULATION_GAIN: f32 = 0.5;
+/// The embedding of timestep and size, which moves and scales the last norm: small, or it drowns what is predicted.
+const EMBEDDING_GAIN: f32 = 0.1;
+/// What the conditions change of the tokens: gates, shifts and scales of about 0.15, as trained ones are small, out of an
+/// embedding as small as that.
+const MODULATION_GAIN: f32 = 6.0;
 /// Cross-attention has no gate, and every token gets nearly the same from it: 28 of them shall not drown the picture.
 const UNGATED_GAIN: f32 = 0.15;
-/// Deviation of the tokens behind the last of 28 blocks, measured; the last norm divides by it.
-const TOKENS_DEVIATION: f32 = 1.6;
-/// The first layer, whose echo the last one is.
-const FIRST: &str = "pos_embed.proj";
-const FIRST_WEIGHT: &str = "pos_embed.proj.weight";
+/// Size of the first layer's weights, and of its bias.
+const PATCH: f32 = 2.0;
+const GROUND: f32 = 10.0;
 
 /// All of them, in the order of the layers.
 pub(super) fn tensors(spec: &TransformerSpec) -> Vec<Tensor> {
     let mut tensors = Tensors::default();
     let inner = spec.inner_dim();
     let (patch, channels) = (spec.patch_size, spec.in_channels);
-    tensors.layer(FIRST, &[inner, channels, patch, patch], 1.0);
+    let inputs = patch * patch * channels;
+    tensors.add(
+        "pos_embed.proj.weight",
+        &[inner, channels, patch, patch],
+        Values::Patches {
+            inputs,
+            size: PATCH,
+        },
+    );
+    let ground = Values::Ground {
+        inputs,
+        size: GROUND,
+    };
+    tensors.add("pos_embed.proj.bias", &[inner], ground);
     let mut embedder = |name: &str, width: usize| {
         let prefix = format!("adaln_single.emb.{name}");
         tensors.layer(
@@ -28,7 +42,8 @@ pub(super) fn tensors(spec: &TransformerSpec) -> Vec<Tensor> {
             &[width, SINUSOID_CHANNELS],
             1.0,
         );
-        tensors.layer(&format!("{prefix}.linear_2"), &[width, width], 1.0);
+        let second = format!("{prefix}.linear_2");
+        tensors.layer(&second, &[width, width], EMBEDDING_GAIN);
     };
     embedder("timestep_embedder", inner);
     if spec.use_additional_conditions {
@@ -46,19 +61,18 @@ pub(super) fn tensors(spec: &TransformerSpec) -> Vec<Tensor> {
         block(&mut tensors, spec, layer);
     }
     table(&mut tensors, "scale_shift_table", [2, inner]);
-    // The squares of one row of the first layer add up to inner / inputs.
-    let inputs = patch * patch * channels;
-    let echo = TOKENS_DEVIATION * (inputs as f32).sqrt() / inner as f32;
+    // The last norm divides by the deviation of what varies by 1 for each input, the ground, and about 1 of everything else; as
+    // many channels as an input has add up.
+    let deviation = (PATCH * PATCH + GROUND * GROUND + 1.0).sqrt();
     tensors.add(
         "proj_out.weight",
         &[patch * patch * spec.out_channels, inner],
         Values::Echo {
-            of: FIRST_WEIGHT,
             patch,
             channels,
             outputs: spec.out_channels,
             width: inner,
-            gain: echo,
+            size: deviation * inputs as f32 / (PATCH * inner as f32),
             deviation: 1.0 / (inner as f32).sqrt(),
         },
     );

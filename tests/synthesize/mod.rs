@@ -47,11 +47,11 @@ fn narrow() -> Shapes {
     (
         transformer.num_attention_heads,
         transformer.attention_head_dim,
-    ) = (4, 24);
+    ) = (8, 24);
     (
         transformer.cross_attention_dim,
         transformer.caption_channels,
-    ) = (96, 64);
+    ) = (192, 64);
     shapes.vae.block_out_channels = vec![16, 16, 32, 32];
     shapes.vae.norm_num_groups = 8;
     shapes.vae.layers_per_block = 1;
