@@ -55,7 +55,8 @@ pub(super) fn spiece_model(vocab_size: usize) -> Result<Vec<u8>, SynthesizeError
     Ok(bytes)
 }
 
-#[cfg(all(test, feature = "embedded-model"))]
+#[cfg(feature = "embedded-model")]
+#[cfg(test)]
 mod tests {
     use super::*;
 
