@@ -330,7 +330,6 @@ impl Watch for StepBar {
 
     fn observe(&mut self, event: Event<'_>) {
         match event {
-            Event::TextEncoderLoaded { .. } | Event::TextEncoderReleased => {}
             Event::TextEncoded { .. } => self.bar.set_message("drawing"),
             Event::Stepped { step, steps, .. } => {
                 self.bar.set_position(step as u64 + 1);
@@ -338,7 +337,10 @@ impl Watch for StepBar {
                     self.bar.set_message("decoding");
                 }
             }
-            Event::Predicted { .. } | Event::Decoded { .. } => {}
+            Event::TextEncoderLoaded { .. }
+            | Event::TextEncoderReleased
+            | Event::Predicted { .. }
+            | Event::Decoded { .. } => {}
         }
     }
 }

@@ -327,9 +327,9 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_leave_when_there_are_too_many() {
-        let folder = tempfile::tempdir().unwrap();
         let bytes = (HEAD + 2 * 4 * 4 + TAIL) as u64;
         for (max_bytes, max_files) in [(2 * bytes, 100), (u64::MAX, 2)] {
+            let folder = tempfile::tempdir().unwrap();
             let mut store = EmbeddingStore {
                 max_bytes,
                 max_files,

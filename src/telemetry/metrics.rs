@@ -10,17 +10,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::core::Collector;
-use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Counter, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Counter, Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 pub use prometheus::proto::MetricFamily;
 
 use super::labels::{JobOutcome, RequestOutcome, RestartReason, Stage};
-use super::machine;
+use super::shelf::{Shelf, whole};
 
 /// Seconds of what takes as long as a picture, and of waiting for it: from a tenth (the embedded model at few steps) to the ten
 /// minutes that clients wait by default.
@@ -35,9 +32,7 @@ const STEP: &[f64] = &[
     0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0,
 ];
 /// Seconds of a stage that runs no network.
-const QUICK: &[f64] = &[
-    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-];
+const QUICK: &[f64] = &[0.001, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 /// Seconds of a network that runs once a picture: the VAE takes 17 s for 1024 px on two cores, and ten times that where it swaps.
 const NETWORK: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
 /// Longest value of a label that names a build, in characters.
@@ -83,17 +78,22 @@ struct Series {
     worker_up: IntGauge,
     worker_last_progress: Gauge,
     worker_restarts: [IntCounter; RestartReason::ALL.len()],
-    prompt_cache_hits: IntCounter,
-    prompt_cache_disk_hits: IntCounter,
-    prompt_cache_misses: IntCounter,
-    prompt_cache_bytes: IntGauge,
-    text_encoder_resident: IntGauge,
-    text_encoder_loads: IntCounter,
-    text_encoder_load: Counter,
+    text: TextSeries,
     sizes_prepared: IntCounter,
     size_preparation: Counter,
     model_load: Gauge,
     build_info: IntGaugeVec,
+}
+
+/// The text encoder and what is kept of its work.
+struct TextSeries {
+    hits: IntCounter,
+    disk_hits: IntCounter,
+    misses: IntCounter,
+    held_bytes: IntGauge,
+    resident: IntGauge,
+    loads: IntCounter,
+    load_time: Counter,
 }
 
 impl Metrics {
@@ -190,25 +190,25 @@ impl Metrics {
 
     /// So many prompts had their embeddings at hand, so many of them on disk alone, and so many had to be encoded.
     pub fn prompt_cache(&self, hits: u64, from_disk: u64, misses: u64) {
-        self.0.prompt_cache_hits.inc_by(hits);
-        self.0.prompt_cache_disk_hits.inc_by(from_disk);
-        self.0.prompt_cache_misses.inc_by(misses);
+        self.0.text.hits.inc_by(hits);
+        self.0.text.disk_hits.inc_by(from_disk);
+        self.0.text.misses.inc_by(misses);
     }
 
     /// So many bytes of text embeddings are held in memory.
     pub fn set_prompt_cache_bytes(&self, bytes: usize) {
-        self.0.prompt_cache_bytes.set(whole(bytes));
+        self.0.text.held_bytes.set(whole(bytes));
     }
 
     /// Whether the text encoder is in memory.
     pub fn set_text_encoder_resident(&self, is_resident: bool) {
-        self.0.text_encoder_resident.set(i64::from(is_resident));
+        self.0.text.resident.set(i64::from(is_resident));
     }
 
     /// The text encoder was not in memory and is now.
     pub fn text_encoder_loaded(&self, took: Duration) {
-        self.0.text_encoder_loads.inc();
-        self.0.text_encoder_load.inc_by(took.as_secs_f64());
+        self.0.text.loads.inc();
+        self.0.text.load_time.inc_by(took.as_secs_f64());
         self.set_text_encoder_resident(true);
     }
 
@@ -326,34 +326,7 @@ impl Series {
                 ("worker_restarts_total", "How often the worker began anew, by reason."),
                 ("reason", RestartReason::ALL.map(RestartReason::name)),
             ),
-            prompt_cache_hits: shelf.counter(
-                "prompt_cache_hits_total",
-                "Prompts whose embeddings were at hand.",
-            ),
-            prompt_cache_disk_hits: shelf.counter(
-                "prompt_cache_disk_hits_total",
-                "Prompts whose embeddings were on disk alone. They are among the hits.",
-            ),
-            prompt_cache_misses: shelf.counter(
-                "prompt_cache_misses_total",
-                "Prompts that had to be encoded.",
-            ),
-            prompt_cache_bytes: shelf.level(
-                "prompt_cache_bytes",
-                "Bytes of the text embeddings that are held in memory.",
-            ),
-            text_encoder_resident: shelf.level(
-                "text_encoder_resident",
-                "1 when the text encoder is in memory; with model.text_encoder = on_demand it comes and goes.",
-            ),
-            text_encoder_loads: shelf.counter(
-                "text_encoder_loads_total",
-                "How often the text encoder was loaded for a prompt, as model.text_encoder = on_demand has it.",
-            ),
-            text_encoder_load: shelf.seconds(
-                "text_encoder_load_seconds_total",
-                "Seconds of loading the text encoder for prompts.",
-            ),
+            text: TextSeries::new(&shelf),
             sizes_prepared: shelf.counter(
                 "sizes_prepared_total",
                 "Pictures that were the first of their size, whose kernels were prepared then.",
@@ -376,111 +349,38 @@ impl Series {
     }
 }
 
-/// Makes metrics and puts them into the registry.
-struct Shelf(Registry);
-
-/// Why making and registering a metric cannot fail.
-const SOUND: &str =
-    "names, labels and buckets are constants, which a test holds to be sound and unique";
-/// What all names begin with, before a `_`.
-const PREFIX: &str = "pixart";
-
-impl Shelf {
-    fn put(&self, metric: impl Collector + 'static) {
-        self.0.register(Box::new(metric)).expect(SOUND);
-    }
-
-    /// What the process is given: it stands from the start, and only the system changes it.
-    fn put_what_stands(&self, queue_capacity: usize) {
-        // The system's own numbers of this process, under the names that every Prometheus client uses.
-        self.put(ProcessCollector::for_self());
-        let capacity = self.level(
-            "queue_capacity",
-            "Jobs that may wait beside the running one.",
-        );
-        capacity.set(whole(queue_capacity));
-        let memory_limit = self.gauge(
-            "memory_limit_bytes",
-            "The memory limit of the process' control group; 0 where none is set.",
-        );
-        memory_limit.set(machine::memory_limit_bytes().unwrap_or(0) as f64);
-        let cpus = self.level(
-            "cpus",
-            "Cores that the process may use, quotas and affinity considered.",
-        );
-        cpus.set(whole(machine::cpus()));
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.counter_of(Opts::new(name, help))
-    }
-
-    /// A counter of seconds.
-    fn seconds(&self, name: &str, help: &str) -> Counter {
-        let opts = Opts::new(name, help).namespace(PREFIX);
-        let counter = Counter::with_opts(opts).expect(SOUND);
-        self.put(counter.clone());
-        counter
-    }
-
-    /// One counter for each value of a label.
-    fn counters<const N: usize>(
-        &self,
-        (name, help): (&str, &str),
-        (label, values): (&str, [&str; N]),
-    ) -> [IntCounter; N] {
-        values.map(|value| self.counter_of(Opts::new(name, help).const_label(label, value)))
-    }
-
-    fn counter_of(&self, opts: Opts) -> IntCounter {
-        let counter = IntCounter::with_opts(opts.namespace(PREFIX)).expect(SOUND);
-        self.put(counter.clone());
-        counter
-    }
-
-    /// A gauge of whole numbers.
-    fn level(&self, name: &str, help: &str) -> IntGauge {
-        let opts = Opts::new(name, help).namespace(PREFIX);
-        let gauge = IntGauge::with_opts(opts).expect(SOUND);
-        self.put(gauge.clone());
-        gauge
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Gauge {
-        let opts = Opts::new(name, help).namespace(PREFIX);
-        let gauge = Gauge::with_opts(opts).expect(SOUND);
-        self.put(gauge.clone());
-        gauge
-    }
-
-    fn info(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        let opts = Opts::new(name, help).namespace(PREFIX);
-        let gauges = IntGaugeVec::new(opts, labels).expect(SOUND);
-        self.put(gauges.clone());
-        gauges
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-        self.histogram_of(HistogramOpts::new(name, help), buckets)
-    }
-
-    /// One histogram for each value of a label, each with buckets of its own.
-    fn histograms<const N: usize>(
-        &self,
-        (name, help): (&str, &str),
-        (label, values): (&str, [(&str, &[f64]); N]),
-    ) -> [Histogram; N] {
-        values.map(|(value, buckets)| {
-            let opts = HistogramOpts::new(name, help).const_label(label, value);
-            self.histogram_of(opts, buckets)
-        })
-    }
-
-    fn histogram_of(&self, opts: HistogramOpts, buckets: &[f64]) -> Histogram {
-        let opts = opts.namespace(PREFIX).buckets(buckets.to_vec());
-        let histogram = Histogram::with_opts(opts).expect(SOUND);
-        self.put(histogram.clone());
-        histogram
+impl TextSeries {
+    fn new(shelf: &Shelf) -> Self {
+        Self {
+            hits: shelf.counter(
+                "prompt_cache_hits_total",
+                "Prompts whose embeddings were at hand.",
+            ),
+            disk_hits: shelf.counter(
+                "prompt_cache_disk_hits_total",
+                "Prompts whose embeddings were on disk alone. They are among the hits.",
+            ),
+            misses: shelf.counter(
+                "prompt_cache_misses_total",
+                "Prompts that had to be encoded.",
+            ),
+            held_bytes: shelf.level(
+                "prompt_cache_bytes",
+                "Bytes of the text embeddings that are held in memory.",
+            ),
+            resident: shelf.level(
+                "text_encoder_resident",
+                "1 when the text encoder is in memory; with model.text_encoder = on_demand it comes and goes.",
+            ),
+            loads: shelf.counter(
+                "text_encoder_loads_total",
+                "How often the text encoder was loaded for a prompt, as model.text_encoder = on_demand has it.",
+            ),
+            load_time: shelf.seconds(
+                "text_encoder_load_seconds_total",
+                "Seconds of loading the text encoder for prompts.",
+            ),
+        }
     }
 }
 
@@ -502,11 +402,6 @@ fn buckets_of_stage(stage: Stage) -> &'static [f64] {
         Stage::TextEncode | Stage::VaeDecode => NETWORK,
         Stage::Parse | Stage::Tokenize | Stage::PngEncode | Stage::Respond => QUICK,
     }
-}
-
-/// A number of things as a gauge's value.
-fn whole(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// A text as a label's value: short, and without what would need escaping.

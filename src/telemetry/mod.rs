@@ -6,6 +6,7 @@ mod labels;
 mod logging;
 mod machine;
 mod metrics;
+mod shelf;
 
 pub use labels::{JobOutcome, RequestOutcome, RestartReason, Stage};
 pub use logging::{LogError, Logging, log_panics};
