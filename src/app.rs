@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::config::{Environment, OpenvinoSettings, Settings, cache_folder, openvino_folders};
+use crate::config::{
+    Environment, OpenvinoSettings, Settings, TextEncoderResidency, cache_folder, openvino_folders,
+};
 use crate::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, REVISION, convert};
 use crate::domain::{ImageSize, RequestDefaults};
 use crate::engine::{CompileOptions, CompiledGraph, EngineError, Runtime};

@@ -56,11 +56,11 @@ mod tests {
         sender.try_send(1).unwrap();
         // What is there is taken, however late it is.
         assert_eq!(receive_until(&mut channel, now), Ok(Some(1)));
-        let soon = Some(Instant::now() + Duration::from_millis(5));
-        assert_eq!(receive_until(&mut channel, soon), Err(TimedOut));
-        assert!(Instant::now() >= soon.unwrap());
+        let soon = Instant::now() + Duration::from_millis(5);
+        assert_eq!(receive_until(&mut channel, Some(soon)), Err(TimedOut));
+        assert!(Instant::now() >= soon);
         drop(sender);
-        assert_eq!(receive_until(&mut channel, soon), Ok(None));
+        assert_eq!(receive_until(&mut channel, Some(soon)), Ok(None));
         assert_eq!(receive_until(&mut channel, None), Ok(None));
     }
 
