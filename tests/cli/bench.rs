@@ -128,7 +128,19 @@ fn two_models_take_turns_and_the_ratio_is_told_pair_by_pair() {
 #[test]
 fn a_turn_that_fails_says_why() {
     let desk = Desk::new();
-    let told = bench(&desk, &["--against", "nowhere", "--repeat", "1"]);
+    let told = bench(
+        &desk,
+        &[
+            "--against",
+            "nowhere",
+            "--sizes",
+            "64x64",
+            "--steps",
+            "1",
+            "--repeat",
+            "1",
+        ],
+    );
     assert_ne!(told.code, Some(0));
     assert!(told.stderr.contains("nowhere"), "{}", told.stderr);
     assert!(told.stderr.contains("manifest.json"), "{}", told.stderr);
