@@ -15,12 +15,12 @@ const NOTEBOOK = [
 ];
 
 const SKETCHBOOK = [
-  { prompt: "A small cactus with a happy face in the Sahara desert.", seed: "40" },
-  { prompt: "A robot next to a yellow house", seed: "45" },
-  { prompt: "Two red boats on the sea at sunset", seed: "41" },
-  { prompt: "A big red rocket flying in outer space", seed: "42" },
+  { prompt: "A small cactus with a happy face in the Sahara desert.", seed: "41" },
+  { prompt: "A sad robot next to a yellow house", seed: "42" },
+  { prompt: "Two red boats on the sea at sunset", seed: "40" },
+  { prompt: "A big red rocket flying in outer space", seed: "44" },
   { prompt: "A purple mushroom in the dark forest", seed: "45" },
-  { prompt: "A yellow taxi in New York at night", seed: "43" },
+  { prompt: "A yellow taxi in New York at night", seed: "44" },
 ];
 
 /** Those that the loaded model can draw. */

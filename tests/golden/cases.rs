@@ -2,7 +2,7 @@
 //!
 //! Bounds. A picture: at least 99.9 % of the bytes equal and none off by more than 2; diffusers itself, run in f64,
 //! differs from its f32 run in up to 0.03 % of the bytes by 1. Everything before: cosine at least 0.999999, and a
-//! maximal error of at most [`MAX_RELATIVE_ERROR`] of the largest value, because the two runtimes add the same f32
+//! maximal error of at most [`MAX_RELATIVE_ERROR`] (of predictions [`MAX_PREDICTION_ERROR`]) of the largest value, because the two runtimes add the same f32
 //! products in other orders and every step of a solver carries the difference of the last.
 
 use std::collections::BTreeMap;
@@ -17,8 +17,12 @@ use safetensors::SafeTensors;
 use super::f32_values;
 use crate::support::{Picture, checkpoint, convert_to, decode_png, load, project};
 
-/// Largest error of a tensor, as a share of its largest value.
-const MAX_RELATIVE_ERROR: f64 = 5e-5;
+/// Largest error of a tensor, as a share of its largest value. Steps and guidance let rounding grow: after the teacher's twelve
+/// steps diffusers' own f32 run is off its f64 run by 3.1e-5, and two runs in f32 may be off by as much to either side.
+const MAX_RELATIVE_ERROR: f64 = 1e-4;
+/// The same of a predicted noise: its slope over the latents is one over sigma, so that the last steps carry ten times their
+/// error. The last prediction of diffusers' own f32 run is off its f64 run's by 1.3e-4.
+const MAX_PREDICTION_ERROR: f64 = 3e-4;
 /// Smallest cosine of a tensor against the reference's.
 const MIN_COSINE: f64 = 0.999_999;
 
@@ -125,6 +129,11 @@ fn runs_like_diffusers(name: &str, case: &Case, model: &Path, source: &Path) {
         if let Some(ours) = recorder.0.get(tensor) {
             compare(
                 &format!("{name}: {tensor}"),
+                if tensor.starts_with("noise_pred.") {
+                    MAX_PREDICTION_ERROR
+                } else {
+                    MAX_RELATIVE_ERROR
+                },
                 ours,
                 &f32_values(&tensors, tensor),
             );
@@ -147,7 +156,7 @@ fn runs_like_diffusers(name: &str, case: &Case, model: &Path, source: &Path) {
     compare_pictures(name, &decode_png(&generated.image), &tensors);
 }
 
-fn compare(what: &str, ours: &[f32], reference: &[f32]) {
+fn compare(what: &str, bound: f64, ours: &[f32], reference: &[f32]) {
     assert_eq!(
         ours.len(),
         reference.len(),
@@ -168,7 +177,7 @@ fn compare(what: &str, ours: &[f32], reference: &[f32]) {
     let cosine = dot / (ours_squared.sqrt() * reference_squared.sqrt());
     let relative = worst / largest;
     assert!(
-        cosine >= MIN_COSINE && relative <= MAX_RELATIVE_ERROR,
+        cosine >= MIN_COSINE && relative <= bound,
         "{what}: cosine {cosine}, max abs error {worst:e} at {at}, {relative:e} of the largest value {largest}"
     );
     eprintln!(

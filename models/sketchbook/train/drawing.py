@@ -17,7 +17,7 @@ OVERSAMPLING = 2
 CANVAS = PICTURE * OVERSAMPLING
 
 OUTLINE = (38, 32, 44)
-LINE = max(2, int(0.013 * CANVAS))
+LINE = max(2, int(0.017 * CANVAS))
 LIGHT = (255, 255, 255)
 SKIES = {
     "day": ((110, 185, 245), (208, 234, 250)),
@@ -29,9 +29,12 @@ SKIES = {
 TINTS = {"day": (1, 1, 1), "sunset": (0.88, 0.70, 0.62), "night": (0.36, 0.40, 0.58), "dawn": (1.0, 0.88, 0.90)}
 HORIZON = 0.66
 
-HEIGHTS = {"small": 0.42, "medium": 0.56, "big": 0.74}
-PAIR_HEIGHT = 0.43
-TRIPLE_HEIGHT = 0.31
+HEIGHTS = {"small": 0.46, "medium": 0.60, "big": 0.77}
+PAIR_HEIGHT = 0.46
+TRIPLE_HEIGHT = 0.33
+# Subjects stand on a grid of two latent pixels, a patch of the transformer: wherever one stands, its latents are the same,
+# and a small model learns the whole outline in place of every shift of it.
+GRID = 1 / 16
 # Drawn a little lower than the others, because they are wide for their height.
 WIDE = {"car", "boat", "fish", "star", "sun"}
 
@@ -102,8 +105,8 @@ def draw_background(place: str, time: str, rng: Random, hide_luminary: bool):
 
 
 def draw_space(brush, side, rng):
-    for _ in range(24):
-        brush.ellipse(rng.random(), rng.random(), 0.006, 0.006, (255, 255, 235))
+    for _ in range(12):
+        brush.ellipse(rng.random(), rng.random(), 0.010, 0.010, (255, 255, 235))
     x = 0.5 + side * 0.37
     brush.ellipse(x, 0.15, 0.085, 0.085, (205, 120, 90))
     brush.line([(x - 0.13, 0.18), (x + 0.13, 0.12)], (240, 205, 150), 0.018)
@@ -121,14 +124,13 @@ def draw_luminary(brush, x, y, time, size=1.0):
 
 def draw_sky(brush, place, time, side, rng, hide_luminary):
     if time == "night":
-        for _ in range(14):
-            brush.ellipse(rng.random(), rng.random() * 0.5, 0.006, 0.006, (255, 255, 235))
+        for _ in range(8):
+            brush.ellipse(rng.random(), rng.random() * 0.5, 0.010, 0.010, (255, 255, 235))
     if not hide_luminary:
         draw_luminary(brush, 0.5 + side * 0.37, 0.13 if time in ("day", "night") else 0.55, time)
     if time in ("day", "dawn") and place != "snow":
-        x, y = 0.5 - side * 0.34 + rng.uniform(-0.03, 0.03), 0.14 + rng.uniform(-0.02, 0.02)
-        for dx, radius in ((-0.06, 0.04), (0, 0.055), (0.06, 0.04)):
-            brush.ellipse(x + dx, y, radius * 1.1, radius * 0.75, LIGHT)
+        for dx, radius in ((-0.07, 0.045), (0, 0.06), (0.07, 0.045)):
+            brush.ellipse(0.5 - side * 0.34 + dx, 0.14, radius * 1.1, radius * 0.8, LIGHT)
 
 
 def draw_desert(brush, tint, side, rng, time):
@@ -144,9 +146,9 @@ def draw_meadow(brush, tint, side, rng, time):
     brush.ellipse(0.15, 0.76, 0.5, 0.2, scaled((150, 212, 100), tint))
     brush.box(0, 0.70, 1, 1, scaled((118, 194, 80), tint))
     brush.ellipse(0.85, 0.88, 0.55, 0.20, scaled((102, 180, 70), tint))
-    for _ in range(7):
+    for _ in range(4):
         petal = rng.choice(((255, 255, 255), (255, 225, 80), (250, 120, 150)))
-        brush.ellipse(rng.random(), rng.uniform(0.84, 0.97), 0.010, 0.010, scaled(petal, tint))
+        brush.ellipse(rng.random(), rng.uniform(0.84, 0.97), 0.014, 0.014, scaled(petal, tint))
 
 
 def draw_waves(brush, tint, rows, offset):
@@ -174,14 +176,14 @@ def draw_snow(brush, tint, side, rng, time):
     brush.box(0, 0.68, 1, 1, scaled((238, 244, 252), tint))
     brush.ellipse(0.2, 0.72, 0.5, 0.11, scaled((250, 252, 255), tint))
     brush.ellipse(0.9, 0.94, 0.5, 0.16, scaled((214, 228, 244), tint))
-    for _ in range(20):
-        brush.ellipse(rng.random(), rng.random() * 0.66, 0.010, 0.010, LIGHT)
+    for _ in range(10):
+        brush.ellipse(rng.random(), rng.random() * 0.66, 0.014, 0.014, LIGHT)
 
 
 def draw_forest(brush, tint, side, rng, time):
     brush.box(0, 0.68, 1, 1, scaled((92, 120, 58), tint))
     for i in range(7):
-        x, y, height = i / 6 + rng.uniform(-0.015, 0.015), 0.72, 0.42 if i % 2 else 0.34
+        x, y, height = i / 6, 0.72, 0.42 if i % 2 else 0.34
         brush.box(x - 0.015, y - 0.06, x + 0.015, y, scaled((92, 62, 40), tint))
         needles = scaled((28, 96, 56) if i % 2 else (38, 116, 64), tint)
         brush.polygon([(x - 0.10, y - 0.05), (x, y - height), (x + 0.10, y - 0.05)], needles)
@@ -249,20 +251,19 @@ def draw_cactus(b, c, dark, light, plain):
         b.box(sign * 0.16, low, sign * 0.46, low + 0.16, c, OUTLINE, 0.08)
         b.box(sign * 0.37, low + 0.03, sign * 0.49, low + 0.24, c)
     b.box(-0.27, 0, 0.27, 1, c, OUTLINE, 0.25)
-    for x in (-0.12, 0.12):
-        b.line([(x, 0.08), (x, 0.32)], dark, 0.025)
-    b.line([(0, 0.88), (0, 0.95)], dark, 0.025)
-    return 0, 0.62, 0.21
+    for x in (-0.10, 0.10):
+        b.line([(x, 0.08), (x, 0.26)], dark, 0.035)
+    return 0, 0.63, 0.27
 
 
 def draw_house(b, c, dark, light, plain):
-    b.box(-0.42, 0, 0.42, 0.60, c, OUTLINE)
-    b.polygon([(-0.53, 0.57), (0, 1), (0.53, 0.57)], dark, OUTLINE)
-    b.box(-0.09, 0, 0.09, 0.17, (120, 75, 45), OUTLINE)
+    b.box(-0.42, 0, 0.42, 0.64, c, OUTLINE)
+    b.polygon([(-0.53, 0.62), (0, 1), (0.53, 0.62)], dark, OUTLINE)
+    b.box(-0.10, 0, 0.10, 0.17, (120, 75, 45), OUTLINE)
     if plain:
         for x in (-0.33, 0.15):
             b.box(x, 0.28, x + 0.18, 0.46, (190, 225, 245), OUTLINE)
-    return 0, 0.38, 0.22
+    return 0, 0.42, 0.30
 
 
 def draw_tree(b, c, dark, light, plain):
@@ -271,137 +272,130 @@ def draw_tree(b, c, dark, light, plain):
     b.ellipse(0.24, 0.50, 0.22, 0.19, c, OUTLINE)
     b.ellipse(0, 0.68, 0.33, 0.32, c, OUTLINE)
     b.ellipse(0, 0.56, 0.28, 0.19, c)
-    return 0, 0.62, 0.22
+    return 0, 0.62, 0.30
 
 
 def draw_boat(b, c, dark, light, plain):
-    b.box(-0.02, 0.40, 0.02, 1, (125, 80, 45), OUTLINE)
-    b.polygon([(0.05, 0.48), (0.05, 0.97), (0.42, 0.48)], (250, 246, 232), OUTLINE)
-    b.polygon([(-0.05, 0.48), (-0.05, 0.87), (-0.34, 0.48)], (235, 226, 204), OUTLINE)
-    b.polygon([(-0.58, 0.42), (0.58, 0.42), (0.38, 0), (-0.38, 0)], c, OUTLINE)
-    return 0, 0.26, 0.18
+    b.box(-0.03, 0.46, 0.03, 1, (125, 80, 45), OUTLINE)
+    b.polygon([(0.03, 0.56), (0.03, 0.97), (0.42, 0.56)], (250, 246, 232), OUTLINE)
+    b.polygon([(-0.58, 0.50), (0.58, 0.50), (0.40, 0), (-0.40, 0)], c, OUTLINE)
+    return 0, 0.29, 0.26
 
 
 def draw_cat(b, c, dark, light, plain):
-    b.line([(0.22, 0.08), (0.45, 0.16), (0.45, 0.42)], OUTLINE, 0.13)
-    b.line([(0.22, 0.08), (0.45, 0.16), (0.45, 0.40)], c, 0.08)
-    b.ellipse(0, 0.22, 0.28, 0.22, c, OUTLINE)
-    b.ellipse(0, 0.16, 0.14, 0.12, light)
-    b.polygon([(-0.35, 0.66), (-0.31, 0.99), (-0.06, 0.82)], c, OUTLINE)
-    b.polygon([(0.35, 0.66), (0.31, 0.99), (0.06, 0.82)], c, OUTLINE)
-    b.ellipse(0, 0.62, 0.37, 0.27, c, OUTLINE)
-    return 0, 0.61, 0.22
+    b.box(0.10, 0.02, 0.46, 0.16, c, OUTLINE, 0.07)
+    b.ellipse(0, 0.20, 0.27, 0.20, c, OUTLINE)
+    b.ellipse(0, 0.16, 0.15, 0.12, light)
+    b.polygon([(-0.37, 0.62), (-0.34, 1.0), (-0.06, 0.84)], c, OUTLINE)
+    b.polygon([(0.37, 0.62), (0.34, 1.0), (0.06, 0.84)], c, OUTLINE)
+    b.ellipse(0, 0.59, 0.40, 0.30, c, OUTLINE)
+    return 0, 0.60, 0.30
 
 
 def draw_fish(b, c, dark, light, plain):
     b.polygon([(0.26, 0.45), (0.56, 0.76), (0.56, 0.14)], dark, OUTLINE)
     b.polygon([(-0.14, 0.72), (0.10, 0.95), (0.16, 0.68)], dark, OUTLINE)
-    b.ellipse(-0.08, 0.45, 0.43, 0.33, c, OUTLINE)
-    b.arc(0.02, 0.45, 0.16, 0.22, 285, 75, dark, 0.03)
-    return -0.17, 0.46, 0.20
+    b.ellipse(-0.10, 0.45, 0.43, 0.36, c, OUTLINE)
+    return -0.13, 0.46, 0.29
 
 
 def draw_star(b, c, dark, light, plain):
     points = []
     for i in range(10):
-        angle, reach = math.pi / 2 + i * math.pi / 5, 0.55 if i % 2 == 0 else 0.31
+        angle, reach = math.pi / 2 + i * math.pi / 5, 0.56 if i % 2 == 0 else 0.34
         points.append((reach * math.cos(angle), 0.46 + reach * math.sin(angle)))
     b.polygon(points, c, OUTLINE)
-    return 0, 0.45, 0.19
+    return 0, 0.45, 0.25
 
 
 def draw_sun(b, c, dark, light, plain):
-    for i in range(12):
-        x, y = math.cos(i * math.pi / 6), math.sin(i * math.pi / 6)
-        b.line([(0.38 * x, 0.5 + 0.38 * y), (0.51 * x, 0.5 + 0.51 * y)], OUTLINE, 0.085)
-        b.line([(0.38 * x, 0.5 + 0.38 * y), (0.495 * x, 0.5 + 0.495 * y)], c, 0.045)
-    b.ellipse(0, 0.5, 0.36, 0.36, c, OUTLINE)
-    return 0, 0.5, 0.23
+    rays = []
+    for i in range(20):
+        angle, reach = math.pi / 2 + i * math.pi / 10, 0.54 if i % 2 == 0 else 0.39
+        rays.append((reach * math.cos(angle), 0.5 + reach * math.sin(angle)))
+    b.polygon(rays, c, OUTLINE)
+    b.ellipse(0, 0.5, 0.37, 0.37, c, OUTLINE)
+    return 0, 0.5, 0.30
 
 
 def draw_moon(b, c, dark, light, plain):
     b.ellipse(0, 0.5, 0.47, 0.47, c, OUTLINE)
-    for x, y, radius in ((-0.22, 0.78, 0.08), (0.25, 0.74, 0.06), (0.27, 0.2, 0.09), (-0.28, 0.22, 0.05)):
+    for x, y, radius in ((-0.17, 0.82, 0.08), (0.20, 0.17, 0.10)):
         b.ellipse(x, y, radius, radius, scaled(c, 0.84))
-    return 0, 0.5, 0.24
+    return 0, 0.5, 0.32
 
 
 def draw_flower(b, c, dark, light, plain):
-    b.line([(0, 0), (0, 0.5)], OUTLINE, 0.10)
-    b.line([(0, 0.01), (0, 0.5)], (70, 150, 60), 0.055)
-    b.ellipse(0.14, 0.14, 0.13, 0.06, (70, 150, 60), OUTLINE)
-    b.ellipse(-0.14, 0.20, 0.13, 0.06, (70, 150, 60), OUTLINE)
-    for i in range(8):
-        angle = i * math.pi / 4 + math.pi / 8
-        b.ellipse(0.27 * math.cos(angle), 0.66 + 0.27 * math.sin(angle), 0.13, 0.13, c, OUTLINE)
-    b.ellipse(0, 0.66, 0.24, 0.24, (255, 236, 150) if c != COLOURS["yellow"] else (250, 190, 110), OUTLINE)
-    return 0, 0.66, 0.19
+    b.box(-0.05, 0, 0.05, 0.5, (70, 150, 60), OUTLINE)
+    b.ellipse(0.19, 0.09, 0.16, 0.08, (70, 150, 60), OUTLINE)
+    b.ellipse(-0.19, 0.09, 0.16, 0.08, (70, 150, 60), OUTLINE)
+    for i in range(6):
+        angle = i * math.pi / 3 + math.pi / 6
+        b.ellipse(0.28 * math.cos(angle), 0.62 + 0.24 * math.sin(angle), 0.17, 0.17, c, OUTLINE)
+    b.ellipse(0, 0.62, 0.29, 0.27, (255, 236, 150) if c != COLOURS["yellow"] else (250, 190, 110), OUTLINE)
+    return 0, 0.62, 0.25
 
 
 def draw_mushroom(b, c, dark, light, plain):
-    b.box(-0.23, 0, 0.23, 0.56, (250, 238, 215), OUTLINE, 0.12)
+    b.box(-0.30, 0, 0.30, 0.58, (250, 238, 215), OUTLINE, 0.12)
     top, bottom = b.y(1.0), b.y(0.06)
     b.draw.pieslice([b.x(-0.50), top, b.x(0.50), bottom], 180, 360, fill=c, outline=OUTLINE, width=LINE)
-    for x, y, radius in ((-0.27, 0.68, 0.07), (0.03, 0.84, 0.08), (0.29, 0.65, 0.06)):
+    for x, y, radius in ((-0.27, 0.69, 0.08), (0.02, 0.84, 0.09), (0.29, 0.68, 0.08)):
         b.ellipse(x, y, radius, radius, LIGHT)
-    return 0, 0.28, 0.18
+    return 0, 0.30, 0.27
 
 
 def draw_robot(b, c, dark, light, plain):
-    b.line([(0, 0.88), (0, 0.96)], OUTLINE, 0.035)
-    b.ellipse(0, 0.96, 0.045, 0.045, (235, 60, 60), OUTLINE)
-    b.box(-0.21, 0, -0.06, 0.16, dark, OUTLINE)
-    b.box(0.06, 0, 0.21, 0.16, dark, OUTLINE)
+    b.box(-0.03, 0.84, 0.03, 0.95, dark, OUTLINE)
+    b.ellipse(0, 0.95, 0.06, 0.06, (235, 60, 60), OUTLINE)
+    b.box(-0.24, 0, -0.06, 0.16, dark, OUTLINE)
+    b.box(0.06, 0, 0.24, 0.16, dark, OUTLINE)
     for sign in (-1, 1):
-        b.box(sign * 0.28, 0.16, sign * 0.42, 0.42, dark, OUTLINE, 0.05)
-    b.box(-0.29, 0.12, 0.29, 0.46, c, OUTLINE, 0.04)
-    b.box(-0.13, 0.20, 0.13, 0.36, light, OUTLINE)
-    b.box(-0.36, 0.44, 0.36, 0.89, c, OUTLINE, 0.08)
-    return 0, 0.66, 0.23
+        b.box(sign * 0.28, 0.14, sign * 0.44, 0.36, dark, OUTLINE, 0.05)
+    b.box(-0.30, 0.12, 0.30, 0.42, c, OUTLINE, 0.04)
+    b.box(-0.15, 0.18, 0.15, 0.32, light)
+    b.box(-0.40, 0.38, 0.40, 0.87, c, OUTLINE, 0.08)
+    return 0, 0.63, 0.31
 
 
 def draw_rocket(b, c, dark, light, plain):
-    b.polygon([(-0.12, 0.14), (0, -0.07), (0.12, 0.14)], (255, 160, 40), OUTLINE)
-    b.polygon([(-0.18, 0.40), (-0.40, 0.06), (-0.16, 0.16)], (215, 60, 55), OUTLINE)
-    b.polygon([(0.18, 0.40), (0.40, 0.06), (0.16, 0.16)], (215, 60, 55), OUTLINE)
-    hull = [(-0.18, 0.12), (-0.27, 0.36), (-0.26, 0.62), (-0.15, 0.84), (0, 1)]
+    b.polygon([(-0.13, 0.14), (0, -0.08), (0.13, 0.14)], (255, 160, 40), OUTLINE)
+    b.polygon([(-0.20, 0.44), (-0.46, 0.04), (-0.16, 0.16)], (215, 60, 55), OUTLINE)
+    b.polygon([(0.20, 0.44), (0.46, 0.04), (0.16, 0.16)], (215, 60, 55), OUTLINE)
+    hull = [(-0.20, 0.12), (-0.32, 0.36), (-0.31, 0.62), (-0.18, 0.84), (0, 1)]
     b.polygon([*hull, *[(-x, y) for x, y in reversed(hull[:-1])]], c, OUTLINE)
-    b.polygon([(-0.15, 0.84), (0, 1), (0.15, 0.84)], (215, 60, 55), OUTLINE)
+    b.polygon([(-0.18, 0.84), (0, 1), (0.18, 0.84)], (215, 60, 55), OUTLINE)
     if plain:
-        b.ellipse(0, 0.56, 0.12, 0.12, (170, 220, 250), OUTLINE)
-    return 0, 0.52, 0.21
+        b.ellipse(0, 0.56, 0.14, 0.14, (170, 220, 250), OUTLINE)
+    return 0, 0.52, 0.27
 
 
 def draw_snowman(b, c, dark, light, plain):
     for sign in (-1, 1):
-        b.line([(sign * 0.29, 0.30), (sign * 0.48, 0.46)], (110, 70, 40), 0.04)
-    b.ellipse(0, 0.22, 0.31, 0.24, c, OUTLINE)
-    b.ellipse(0, 0.59, 0.29, 0.25, c, OUTLINE)
-    b.box(-0.26, 0.79, 0.26, 0.84, (50, 45, 60), OUTLINE)
-    b.box(-0.16, 0.82, 0.16, 1, (50, 45, 60), OUTLINE)
-    for y in (0.24, 0.12):
-        b.ellipse(0, y, 0.025, 0.025, OUTLINE)
-    b.box(-0.22, 0.34, 0.22, 0.40, (215, 60, 55), OUTLINE)
-    return 0, 0.59, 0.21
+        b.line([(sign * 0.29, 0.22), (sign * 0.50, 0.38)], (110, 70, 40), 0.055)
+    b.ellipse(0, 0.20, 0.35, 0.22, c, OUTLINE)
+    b.ellipse(0, 0.57, 0.33, 0.28, c, OUTLINE)
+    b.box(-0.30, 0.78, 0.30, 0.84, (50, 45, 60), OUTLINE)
+    b.box(-0.19, 0.82, 0.19, 1, (50, 45, 60), OUTLINE)
+    b.box(-0.26, 0.28, 0.26, 0.36, (215, 60, 55), OUTLINE)
+    return 0, 0.59, 0.27
 
 
 def draw_balloon(b, c, dark, light, plain):
-    b.line([(0, 0.30), (0.04, 0.2), (-0.03, 0.1), (0, 0)], OUTLINE, 0.025)
-    b.polygon([(-0.06, 0.25), (0, 0.33), (0.06, 0.25)], dark, OUTLINE)
-    b.ellipse(0, 0.65, 0.33, 0.35, c, OUTLINE)
-    b.ellipse(-0.13, 0.85, 0.07, 0.06, lighter(c, 0.65))
-    return 0, 0.62, 0.23
+    b.line([(0, 0.28), (0, 0)], OUTLINE, 0.035)
+    b.polygon([(-0.08, 0.18), (0, 0.28), (0.08, 0.18)], dark, OUTLINE)
+    b.ellipse(0, 0.62, 0.37, 0.38, c, OUTLINE)
+    b.ellipse(-0.14, 0.87, 0.09, 0.06, lighter(c, 0.65))
+    return 0, 0.59, 0.30
 
 
 def draw_car(b, c, dark, light, plain):
-    b.polygon([(-0.38, 0.44), (-0.24, 0.76), (0.24, 0.76), (0.40, 0.44)], dark, OUTLINE)
-    b.polygon([(-0.27, 0.46), (-0.18, 0.68), (-0.02, 0.68), (-0.02, 0.46)], (190, 228, 248), OUTLINE)
-    b.polygon([(0.03, 0.46), (0.03, 0.68), (0.19, 0.68), (0.28, 0.46)], (190, 228, 248), OUTLINE)
-    b.box(-0.58, 0.10, 0.58, 0.48, c, OUTLINE, 0.10)
-    for x in (-0.37, 0.37):
-        b.ellipse(x, 0.10, 0.13, 0.13, (60, 58, 66), OUTLINE)
-        b.ellipse(x, 0.10, 0.05, 0.05, (220, 220, 220))
-    return 0, 0.29, 0.18
+    b.polygon([(-0.42, 0.54), (-0.26, 0.90), (0.26, 0.90), (0.42, 0.54)], dark, OUTLINE)
+    b.polygon([(-0.28, 0.56), (-0.19, 0.80), (0.19, 0.80), (0.28, 0.56)], (190, 228, 248), OUTLINE)
+    b.box(-0.58, 0.08, 0.58, 0.58, c, OUTLINE, 0.10)
+    for x in (-0.40, 0.40):
+        b.ellipse(x, 0.10, 0.14, 0.14, (60, 58, 66), OUTLINE)
+    return 0, 0.36, 0.27
 
 
 DRAWERS = {
@@ -425,32 +419,29 @@ DRAWERS = {
 
 
 def draw_face(b, x, y, half, mood):
-    """Two eyes and a mouth around (`x`, `y`), `half` as wide to each side. Never smaller than four pixels an eye."""
-    eye = max(0.21 * half, 0.0155 / (b.scale / CANVAS))
-    stroke = max(0.20 * half, 0.012 / (b.scale / CANVAS))
-    apart, brow = 0.58 * half, y + 0.26 * half
+    """Two eyes and a mouth around (`x`, `y`), `half` as wide to each side: few, bold shapes, of two latent pixels and more."""
+    eye, stroke = 0.24 * half, 0.20 * half
+    apart, brow = 0.56 * half, y + 0.26 * half
     for sign in (-1, 1):
         ex = x + sign * apart
         if mood == "sleepy":
-            b.arc(ex, brow + 0.3 * eye, 1.3 * eye, 1.1 * eye, 20, 160, OUTLINE, stroke)
+            b.arc(ex, brow + 0.3 * eye, 1.4 * eye, 1.2 * eye, 10, 170, OUTLINE, stroke)
             continue
-        wide = 1.25 if mood == "surprised" else 1.0
+        wide = 1.35 if mood == "surprised" else 1.0
         b.ellipse(ex, brow, eye * wide, eye * 1.25 * wide, OUTLINE)
-        b.ellipse(ex - 0.25 * eye, brow + 0.45 * eye, 0.42 * eye, 0.42 * eye, LIGHT)
+        b.ellipse(ex - 0.25 * eye, brow + 0.45 * eye, 0.46 * eye, 0.46 * eye, LIGHT)
         if mood == "angry":
-            b.line([(ex - sign * 1.5 * eye, brow + 1.3 * eye), (ex + sign * 1.6 * eye, brow + 2.4 * eye)], OUTLINE, stroke)
+            b.line([(ex - sign * 1.5 * eye, brow + 0.9 * eye), (ex + sign * 1.5 * eye, brow + 2.3 * eye)], OUTLINE, stroke * 1.2)
     if mood == "happy":
-        b.arc(x, y + 0.02 * half, 0.52 * half, 0.52 * half, 15, 165, OUTLINE, stroke)
-        for sign in (-1, 1):
-            b.ellipse(x + sign * 0.98 * half, y - 0.18 * half, 0.20 * half, 0.15 * half, (255, 120, 135))
+        b.arc(x, y - 0.04 * half, 0.60 * half, 0.56 * half, 10, 170, OUTLINE, stroke)
     elif mood in ("sad", "angry"):
-        b.arc(x, y - 0.74 * half, 0.46 * half, 0.46 * half, 200, 340, OUTLINE, stroke)
+        b.arc(x, y - 0.80 * half, 0.50 * half, 0.46 * half, 195, 345, OUTLINE, stroke)
         if mood == "sad":
-            b.ellipse(x + 0.62 * half, y - 0.28 * half, 0.15 * half, 0.24 * half, (90, 190, 255))
+            b.ellipse(x + 0.74 * half, y - 0.26 * half, 0.17 * half, 0.27 * half, (90, 190, 255))
     elif mood == "surprised":
-        b.ellipse(x, y - 0.46 * half, 0.22 * half, 0.28 * half, OUTLINE)
+        b.ellipse(x, y - 0.48 * half, 0.24 * half, 0.28 * half, OUTLINE)
     else:
-        b.ellipse(x, y - 0.36 * half, 0.14 * half, 0.11 * half, OUTLINE)
+        b.ellipse(x, y - 0.38 * half, 0.18 * half, 0.14 * half, OUTLINE)
 
 
 def draw_subject(draw, subject: Subject, x: float, foot: float, height: float):
@@ -467,16 +458,17 @@ def places_of(scene: Scene, rng: Random):
     """For each subject: x of its middle, y of its foot, height; shares of the picture."""
     count = len(scene.subjects)
     for i, subject in enumerate(scene.subjects):
-        height = (HEIGHTS[subject.size], PAIR_HEIGHT, TRIPLE_HEIGHT)[count - 1] * rng.uniform(0.97, 1.03)
+        height = (HEIGHTS[subject.size], PAIR_HEIGHT, TRIPLE_HEIGHT)[count - 1]
         if subject.object in WIDE:
             height *= 0.88 if count < 3 else 0.80
-        x = ((0.5,), (0.27, 0.73), (0.18, 0.5, 0.82))[count - 1][i]
-        x += rng.uniform(-0.04, 0.04) if count == 1 else rng.uniform(-0.015, 0.015)
+        x = ((8,), (4, 12), (3, 8, 13))[count - 1][i] * GRID
+        if count == 1:
+            x += round(rng.uniform(-1, 1)) * GRID
         if subject.object in FLOATING:
-            foot = 0.5 + height / 2 - (0 if scene.place == "space" else 0.03) + rng.uniform(-0.03, 0.03)
+            foot = round((0.5 + height / 2) / GRID + rng.uniform(-0.5, 0.5)) * GRID
         else:
-            foot = (0.86 if scene.place == "sea" else 0.91) + rng.uniform(-0.02, 0.02)
-        yield subject, x, max(foot, height + 0.03), height
+            foot = (14 if scene.place == "sea" else 15) * GRID
+        yield subject, x, max(foot, math.ceil((height + 0.02) / GRID) * GRID), height
 
 
 def render(scene: Scene, rng: Random) -> np.ndarray:
@@ -511,9 +503,9 @@ class _Nothing:
 
 
 def focus(scene: Scene):
-    """Boxes (left, top, right, bottom, weight), in shares of the picture: 3 for each subject, 6 for its face.
+    """Boxes (left, top, right, bottom, weight), in shares of the picture: 3 for each subject, 8 for its face.
 
-    Where subjects stand on the average; `render` moves them a little, so the boxes are a little larger than the subjects.
+    Where subjects stand on the average; `render` moves them by a step of the grid, so the boxes are larger than the subjects.
     """
 
     class Middle(Random):
@@ -521,11 +513,11 @@ def focus(scene: Scene):
             return (low + high) / 2
 
     for subject, x, foot, height in places_of(scene, Middle()):
-        margin = 0.05 if len(scene.subjects) == 1 else 0.03
+        margin = GRID if len(scene.subjects) == 1 else 0.03
         half = height * (0.58 if subject.object in WIDE else 0.5)
         yield x - half - margin, foot - height - 0.03, x + half + margin, foot + 0.03, 3.0
         if subject.mood != "plain":
             brush = Brush(_Nothing(), lambda u: u, lambda v: v, height * CANVAS)
             fx, fy, size = DRAWERS[subject.object](brush, (0, 0, 0), (0, 0, 0), (0, 0, 0), False)
             cx, cy, reach = x + fx * height, foot - fy * height, 1.2 * size * height + margin * 0.6
-            yield cx - reach, cy - reach, cx + reach, cy + reach, 6.0
+            yield cx - reach, cy - reach, cx + reach, cy + reach, 8.0

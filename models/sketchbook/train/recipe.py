@@ -33,7 +33,7 @@ class Teacher:
 
 @dataclass
 class Student:
-    steps: int = 480
+    steps: int = 420
     rate: float = 6e-4
     batch: int = 32
     guidance: float = 3.0
@@ -57,6 +57,6 @@ class Recipe:
     vae: Vae = field(default_factory=Vae)
     text: Text = field(default_factory=Text)
     half_size: Teacher = field(default_factory=lambda: Teacher(steps=3000, rate=1.2e-3))
-    full_size: Teacher = field(default_factory=lambda: Teacher(steps=1600, rate=8e-4, batch=32, snr_cap=4.0, look_every=250))
+    full_size: Teacher = field(default_factory=lambda: Teacher(steps=2800, rate=8e-4, batch=32, snr_cap=4.0, look_every=400))
     student: Student = field(default_factory=Student)
     reader: Reader = field(default_factory=Reader)
