@@ -1,7 +1,5 @@
 //! The `pixart` binary: hands over to [`pixart::cli`].
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() {
     pixart::cli::run()
 }

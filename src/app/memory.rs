@@ -117,7 +117,7 @@ impl Demand {
         if needed <= available {
             return Ok(());
         }
-        let fitting: Vec<Fit> = self
+        let mut fitting: Vec<Fit> = self
             .alternatives()
             .into_iter()
             .map(|(how, demand)| Fit {
@@ -126,6 +126,8 @@ impl Demand {
             })
             .filter(|fit| fit.needed <= available && fit.needed < needed)
             .collect();
+        // Both changes are not offered where one alone gains as much.
+        fitting.dedup_by_key(|fit| fit.needed);
         Err(NoMemory {
             needed,
             available,

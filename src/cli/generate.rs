@@ -1,6 +1,7 @@
 //! `pixart generate`: a prompt → one or more pictures.
 
 use std::ffi::{OsStr, OsString};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -106,13 +107,14 @@ impl Generate {
         let interrupt = Interrupt::listen()?;
         let quiet = self.quiet || self.json;
 
-        let mut runtime = app.runtime()?;
+        // Neither runtime nor model is taken down: the process ends (see `end_process`).
+        let mut runtime = ManuallyDrop::new(app.runtime()?);
         let progress = ConvertProgress::new(interrupt.clone(), quiet);
         let model = app.model(&mut runtime, self.model.variant(), &progress)?;
         progress.finish();
         interrupt.check()?;
         self.model.warn_of_unused(&model);
-        let mut loaded = app.load(&mut runtime, &model)?;
+        let mut loaded = ManuallyDrop::new(app.load(&mut runtime, &model)?);
         let first = draft.complete(loaded.pipeline.planner().defaults());
         interrupt.attended(|| self.draw(&mut loaded, &first, &outputs, &interrupt))
     }

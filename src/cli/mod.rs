@@ -14,13 +14,13 @@ mod synthesize;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::app::{App, Model};
 use crate::config::{Environment, Precision, Settings, SettingsError, TextEncoderResidency, utf8};
+use crate::engine::end_process;
 
 /// Text-to-image with PixArt-α on ordinary CPUs, through OpenVINO.
 #[derive(Debug, Parser)]
@@ -172,8 +172,16 @@ impl Common {
     }
 }
 
-/// Parses the command line, does what it says, and tells how it went.
-pub fn run() -> ExitCode {
+/// Parses the command line, does what it says, tells how it went, and ends the process.
+pub fn run() -> ! {
+    let code = run_command();
+    // Where nobody reads any more, nothing is lost.
+    let _ = io::stdout().flush();
+    end_process(code)
+}
+
+/// Runs what the command line asks for; the exit code.
+fn run_command() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -184,7 +192,7 @@ pub fn run() -> ExitCode {
             };
             // Nowhere is left to tell that the terminal is gone.
             let _ = error.print();
-            return ExitCode::from(code);
+            return code;
         }
     };
     let outcome = match &cli.command {
@@ -198,10 +206,10 @@ pub fn run() -> ExitCode {
         Command::Bench(command) => command.run(&cli.common),
     };
     match outcome {
-        Ok(()) => ExitCode::from(exit::DONE),
+        Ok(()) => exit::DONE,
         Err(error) => {
             let _ = writeln!(io::stderr(), "pixart: {}", exit::describe(&error));
-            ExitCode::from(exit::code(&error))
+            exit::code(&error)
         }
     }
 }

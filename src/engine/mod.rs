@@ -4,6 +4,7 @@
 //! other implementation, the fake of the tests.
 
 mod compiled;
+mod end;
 mod error;
 mod graph;
 mod memory;
@@ -12,6 +13,7 @@ mod rest;
 mod runtime;
 
 pub use compiled::{CompileOptions, CompiledGraph};
+pub use end::end_process;
 pub use error::EngineError;
 pub use graph::{Elements, Graph, Port, Tensor};
 pub use memory::give_back_memory;

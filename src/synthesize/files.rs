@@ -307,7 +307,8 @@ mod tests {
             (&[4, 4, 4, 4][..], 2),
             (&[100, 1, 1], 1),
             (&[1, 1, 100], 2),
-            (&[3, 2, 2, 2], 2),
+            (&[3, 2, 2, 2], 1),
+            (&[3, 2, 2, 3], 2),
         ] {
             let shards = sharded("text_encoder", tensors(lengths));
             assert_eq!(shards[0].tensors.len(), first, "{lengths:?}");
