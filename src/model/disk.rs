@@ -7,10 +7,10 @@ use thiserror::Error;
 /// A disk without enough room for what was asked for.
 #[derive(Debug, Error)]
 #[error(
-    "the disk of {path} has {:.1} GB free and {:.1} GB are needed: make room, or choose a folder on another disk",
-    *available as f64 / 1e9,
-    *needed as f64 / 1e9,
-    path = path.display()
+    "the disk of {} has {} free and {} are needed: make room, or choose a folder on another disk",
+    path.display(),
+    in_words(*available),
+    in_words(*needed)
 )]
 pub struct NoSpace {
     /// A folder on the disk.
@@ -46,6 +46,15 @@ fn free_bytes(folder: &Path) -> Option<u64> {
     (told.f_blocks > 0).then(|| told.f_bavail.saturating_mul(told.f_frsize))
 }
 
+/// In GB, and in MB where that says more.
+fn in_words(bytes: u64) -> String {
+    if bytes < 1_000_000_000 {
+        format!("{:.1} MB", bytes as f64 / 1e6)
+    } else {
+        format!("{:.1} GB", bytes as f64 / 1e9)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,9 +65,22 @@ mod tests {
         check_free_space(folder.path(), 0).unwrap();
         let error = check_free_space(folder.path(), u64::MAX).unwrap_err();
         let told = error.to_string();
-        assert!(told.contains(" GB free and "), "{told}");
+        assert!(
+            told.contains(" free and 18446744073.7 GB are needed"),
+            "{told}"
+        );
         assert!(
             told.contains(&folder.path().display().to_string()),
+            "{told}"
+        );
+        let small = NoSpace {
+            path: folder.path().to_owned(),
+            needed: 17_200_000,
+            available: 0,
+        };
+        let told = small.to_string();
+        assert!(
+            told.contains(" 0.0 MB free and 17.2 MB are needed"),
             "{told}"
         );
         // It is never the disk's fault that a folder is not there.

@@ -67,7 +67,7 @@ VOLUMES: dict[str, tuple[Callable[[Path], object], str]] = {
 SETTINGS: dict[str, tuple[dict[str, str], dict[str, object], str]] = {
     "a_read_only_file_system_without_tmpfs": ({}, {"tmpfs": 0}, "/tmp … (tmpfs|TMPDIR)"),
     "a_tmpfs_that_is_too_small_for_the_source": ({}, {"tmpfs": 8 << 20}, "No space … (tmpfs|TMPDIR|free some space)"),
-    "a_tmpfs_that_is_too_small_for_the_cache": ({}, {"tmpfs": 20 << 20}, "No space … PIXART__MODEL__CACHE"),
+    "a_tmpfs_that_is_too_small_for_the_cache": ({}, {"tmpfs": 20 << 20}, "PIXART__MODEL__CACHE … MB are needed"),
     "a_key_that_is_none": ({"PIXART__QUEUE__CAPACTY": "4"}, {}, "PIXART__QUEUE__CAPACTY … capacity"),
     "a_value_that_is_none": ({"PIXART__QUEUE__CAPACITY": "many"}, {}, "PIXART__QUEUE__CAPACITY … many"),
     "a_settings_file_that_is_not_there": ({"PIXART_CONFIG": "/etc/pixart/other.toml"}, {},
