@@ -27,7 +27,6 @@ from words import table
 HERE = Path(__file__).resolve().parent
 PARTS = ("stages", "start", "pictures")
 PADDED = 120
-PROMPT = "A small cactus with a happy face in the Sahara desert."
 # Relative RMS difference of outputs that is rounding: two networks in bf16 (8 bits of mantissa, 24 layers deep) differ by
 # up to 2 %; int8 weights on one side add as much again. In f32 both are far below.
 ROUNDING = 0.05
@@ -91,7 +90,7 @@ def stages(sides: Sides, work: Path) -> list[dict]:
     """The text encoder first: its embeddings are the transformer's input."""
     arguments = sides.arguments
     found = []
-    ids = token_ids(arguments.checkpoint)
+    ids = token_ids(arguments)
     print(f"{len(ids)} tokens here, {PADDED} padded ones there", file=sys.stderr)
     true = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), np.int64)}
     padded = {name: np.pad(values, ((0, 0), (0, PADDED - len(ids)))) for name, values in true.items()}
@@ -159,11 +158,11 @@ def stored(work: Path, name: str, tensors: dict[str, np.ndarray]) -> dict:
     return found
 
 
-def token_ids(checkpoint: Path) -> list[int]:
+def token_ids(arguments: argparse.Namespace) -> list[int]:
     from transformers import T5Tokenizer
 
-    tokenizer = T5Tokenizer.from_pretrained(checkpoint / "tokenizer")
-    return tokenizer(PROMPT.lower().strip(), max_length=PADDED, truncation=True).input_ids
+    tokenizer = T5Tokenizer.from_pretrained(arguments.checkpoint / "tokenizer")
+    return tokenizer(arguments.prompt.lower().strip(), max_length=PADDED, truncation=True).input_ids
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> dict:
@@ -226,7 +225,7 @@ def pixart_picture(sides: Sides, work: Path) -> tuple[float, dict]:
     path = work / "turn.json"
     size = f"{arguments.width}x{arguments.height}"
     words = ["--quiet", "--no-peak", "--repeat", 1, "--steps", arguments.steps, "--sizes", size]
-    words += ["--prompt", PROMPT, "--json", path]
+    words += ["--prompt", arguments.prompt, "--json", path]
     subprocess.run([str(word) for word in sides.pixart(*words)], check=True, stdout=subprocess.DEVNULL)
     report = json.loads(path.read_text())
     case = report["cases"][0]
@@ -236,7 +235,7 @@ def pixart_picture(sides: Sides, work: Path) -> tuple[float, dict]:
 
 def notebook_picture(sides: Sides, _: Path) -> tuple[float, dict]:
     arguments = sides.arguments
-    order = {"prompt": PROMPT, "width": arguments.width, "height": arguments.height}
+    order = {"prompt": arguments.prompt, "width": arguments.width, "height": arguments.height}
     with Worker(*sides.notebook("picture", "--checkpoint", arguments.checkpoint)) as worker:
         worker.ask(**order, steps=1)
         answer = worker.ask(**order, steps=arguments.steps)
@@ -289,6 +288,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=1024, help="pixels; that of trace.py")
     parser.add_argument("--height", type=int, default=1024, help="pixels; that of trace.py")
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--prompt", default="A small cactus with a happy face in the Sahara desert.")
     parser.add_argument("--pairs", type=int, default=4)
     parser.add_argument("--json", type=Path, help="write everything here")
     arguments = parser.parse_args()

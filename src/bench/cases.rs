@@ -19,7 +19,7 @@ pub struct Case<'a> {
 }
 
 /// Draws one picture of one step that does not count (the runtime packs weights and takes memory of this size at the first
-/// one), then the others. Each encodes its prompt anew.
+/// one), then the others. Each encodes its prompt anew, and loads the text encoder for it where that is loaded on demand.
 ///
 /// # Errors
 /// Those of drawing; [`PipelineError::Cancelled`] when `watch` stops.
@@ -40,6 +40,7 @@ pub fn measure(
     let mut drawn: Vec<(Timings, Duration)> = Vec::new();
     for _ in 0..case.repeats {
         pipeline.forget_embeddings();
+        pipeline.release_text_encoder();
         let start = Instant::now();
         let picture = pipeline.generate(request, watch)?;
         drawn.push((picture.timings, start.elapsed()));
@@ -75,6 +76,11 @@ pub fn measure(
         .flat_map(|(timings, _)| &timings.steps)
         .map(Duration::as_secs_f64)
         .collect();
+    let loads = drawn
+        .iter()
+        .map(|(timings, _)| timings.text_encoder_load.as_secs_f64())
+        .filter(|seconds| *seconds > 0.0)
+        .collect();
     let whole = drawn.iter().map(|(_, whole)| whole.as_secs_f64()).collect();
     let shares: Vec<f64> = drawn
         .iter()
@@ -88,6 +94,7 @@ pub fn measure(
         guidance_scale: request.guidance.scale(),
         tokens,
         stages,
+        text_encoder_load_seconds: loads,
         step: StageReport::new("step", steps, Some(flops.step)),
         whole: StageReport::new(
             "whole",

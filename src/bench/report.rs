@@ -87,6 +87,9 @@ pub struct CaseReport {
     pub tokens: Vec<usize>,
     /// The stages in their order.
     pub stages: Vec<StageReport>,
+    /// The part of `text_encode` in which the text encoder was read and compiled, picture by picture; empty where it stays
+    /// in memory.
+    pub text_encoder_load_seconds: Vec<f64>,
     /// Each denoising step of all pictures; the stage `denoise` has them, too.
     pub step: StageReport,
     /// From request to file, by a clock around all of it.

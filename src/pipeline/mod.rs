@@ -175,6 +175,11 @@ impl Pipeline {
         self.text.forget();
     }
 
+    /// Gives a text encoder back that is loaded on demand, so that the next picture loads it: for who measures that.
+    pub fn release_text_encoder(&mut self) {
+        self.text.release();
+    }
+
     fn receipt(&self, request: &GenerateRequest, drawn_size: ImageSize) -> Receipt {
         let facts = self.planner.facts();
         Receipt {

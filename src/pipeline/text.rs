@@ -163,6 +163,11 @@ impl TextEncoder {
         self.release_due().is_some_and(|due| due <= now) && self.graph.release()
     }
 
+    /// Gives the text encoder back at once, if it can be loaded again.
+    pub(super) fn release(&mut self) {
+        self.graph.release();
+    }
+
     /// When the text encoder will have been idle for long enough; none where it stays, or is not in memory.
     pub(super) fn release_due(&self) -> Option<Instant> {
         let due = self.last_used.checked_add(self.idle?)?;
