@@ -38,7 +38,7 @@ NOW = {"PIXART__MODEL__TEXT_ENCODER_IDLE_SECONDS": "0"}
 
 def main() -> None:
     run = Run(parse())
-    for part in (run.checkpoint, run.convert, run.bench, run.on_demand, run.sizes, run.start, run.trace, run.against):
+    for part in (run.checkpoint, run.convert, run.bench, run.on_demand, run.trace, run.against, run.start, run.sizes):
         run.part(part.__name__, part)
     run.write()
 
