@@ -2,6 +2,7 @@
 
 pub mod bench;
 mod memory;
+mod networks;
 pub mod pulled;
 pub mod serve;
 mod text;
@@ -25,7 +26,7 @@ use crate::model::{
     embedded_digest, has_embedded_model, read_bytes, read_text, unpack_embedded_model,
 };
 use crate::pipeline::tokenizer::PromptTokenizer;
-use crate::pipeline::{ModelFacts, Networks, Pipeline, Planner};
+use crate::pipeline::{ModelFacts, Pipeline, Planner};
 pub use memory::NoMemory;
 use memory::{Demand, Weights};
 
@@ -198,33 +199,14 @@ impl App {
         let scheduler = SchedulerConfig::from_json(&text)
             .with_context(|| format!("{} cannot be used", parts.scheduler.display()))?;
 
-        let text_encoder =
-            text::encoder(&self.settings, runtime, &parts.text_encoder, &parts.files)?;
-        let transformer = self.compile(
-            runtime,
-            &parts.transformer,
-            &[
-                "hidden_states",
-                "timestep",
-                "encoder_hidden_states",
-                "encoder_attention_mask",
-                "resolution",
-                "aspect_ratio",
-            ],
-        )?;
-        let vae_decoder = self.compile(runtime, &parts.vae_decoder, &["latents"])?;
+        let (networks, precision) = networks::load(&self.settings, runtime, &parts)?;
         let facts = ModelFacts {
             device: self.settings.openvino.device.clone(),
-            precision: transformer.precision().to_owned(),
+            precision,
             openvino_version: runtime.version().to_owned(),
             ..parts.facts
         };
         let keeping = text::keeping(&self.settings.model, &facts)?;
-        let networks = Networks {
-            text_encoder,
-            transformer: Box::new(transformer),
-            vae_decoder: Box::new(vae_decoder),
-        };
         let defaults = RequestDefaults {
             scheduler: scheduler.kind(),
             size: ImageSize::new(parts.defaults.width_px, parts.defaults.height_px)?,

@@ -24,7 +24,7 @@ pub struct Timings {
     pub tokenize: Duration,
     /// T5, both prompts; next to nothing for those that [`Timings::prompt_cache`] had.
     pub text_encode: Duration,
-    /// The part of it in which T5 was read and compiled, because it was not in memory.
+    /// The part of it in which T5 was read and compiled, because it was not in memory, and again what had made room for it.
     pub text_encoder_load: Duration,
     /// Each denoising step: transformer, guidance and scheduler.
     pub steps: Vec<Duration>,

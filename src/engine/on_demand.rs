@@ -23,6 +23,17 @@ impl OnDemandGraph {
             graph: None,
         }
     }
+
+    /// In memory already, as `graph`.
+    pub fn there(
+        graph: Box<dyn Graph>,
+        compile: impl FnMut() -> Result<Box<dyn Graph>, EngineError> + 'static,
+    ) -> Self {
+        Self {
+            graph: Some(graph),
+            ..Self::new(compile)
+        }
+    }
 }
 
 impl Graph for OnDemandGraph {

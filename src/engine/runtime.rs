@@ -19,8 +19,9 @@ const LIBRARY: &str = if cfg!(target_os = "macos") {
     "libopenvino_c.so"
 };
 
-/// The loaded runtime. There is one for each process: OpenVINO's library is never unloaded. Clones are the same runtime, for
-/// networks that are compiled later; as properties belong to devices, compile on one thread at a time.
+/// The loaded runtime. OpenVINO's library is loaded once for each process and never unloaded. Clones are the same runtime, for
+/// networks that are compiled later; as properties belong to devices, compile on one thread at a time, and with
+/// [`Runtime::another`] beside it.
 #[derive(Clone)]
 pub struct Runtime {
     core: Arc<Mutex<Core>>,
@@ -82,6 +83,31 @@ impl Runtime {
             library,
             before: Arc::default(),
         })
+    }
+
+    /// The same library with devices' properties of its own, as they are here now: a network can be compiled with it on another
+    /// thread meanwhile.
+    ///
+    /// # Errors
+    /// When the runtime cannot be started a second time.
+    pub fn another(&self) -> Result<Self, EngineError> {
+        let core = Core::new().map_err(|error| EngineError::Runtime(error.to_string()))?;
+        let mut other = Self {
+            core: Arc::new(Mutex::new(core)),
+            before: Arc::default(),
+            ..self.clone()
+        };
+        let changed = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        for (device, key) in changed.keys() {
+            let key = RwPropertyKey::Other(key.clone().into());
+            let value = self
+                .core()
+                .get_property(&DeviceType::from(device.as_str()), &key.clone().into())
+                .map_err(|error| EngineError::Runtime(error.to_string()))?;
+            other.set(device, key, Some(&value))?;
+        }
+        drop(changed);
+        Ok(other)
     }
 
     /// Held for one call: what has panicked meanwhile has left nothing half done here.

@@ -13,7 +13,7 @@ use super::{Event, ModelFacts, PipelineError, Watch, check_finite, guidance, ten
 use crate::domain::{GenerateRequest, ImageSize};
 use crate::engine::{Graph, Tensor};
 
-const STAGE: &str = "transformer";
+pub(super) const STAGE: &str = "transformer";
 
 /// All that one picture's loop needs.
 pub(super) struct Denoise<'a> {

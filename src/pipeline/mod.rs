@@ -41,7 +41,7 @@ use crate::domain::{GenerateRequest, Generated, ImageSize, Prompt, Receipt, Timi
 use crate::engine::{Graph, Tensor};
 use crate::model::PipelineClass;
 use pixels::Rgb8;
-use text::TextEncoder;
+use text::{Reading, TextEncoder};
 
 /// Draws pictures: the seam that everything above the pipeline sees.
 pub trait Generate {
@@ -164,6 +164,42 @@ impl Pipeline {
         }
     }
 
+    /// Has text read by the text encoder. While it is loaded the other networks make room, where they can be loaded again:
+    /// weights and activations together are as large as it is.
+    fn read<T>(
+        &mut self,
+        timings: &mut Timings,
+        watch: &mut dyn Watch,
+        read: impl FnOnce(&mut TextEncoder, &mut Reading<'_>) -> Result<T, PipelineError>,
+    ) -> Result<T, PipelineError> {
+        let mut reading = Reading {
+            facts: self.planner.facts(),
+            timings,
+            watch,
+            make_room: &mut || {
+                self.transformer.release();
+                self.vae_decoder.release();
+            },
+        };
+        read(&mut self.text, &mut reading)
+    }
+
+    /// Loads the networks that made room. Returns how long that took.
+    fn load_others(&mut self) -> Result<Duration, PipelineError> {
+        let others = [
+            (denoise::STAGE, &mut self.transformer),
+            (vae::STAGE, &mut self.vae_decoder),
+        ];
+        let mut took = Duration::ZERO;
+        for (stage, graph) in others {
+            let loaded = graph
+                .load()
+                .map_err(|source| PipelineError::engine(stage, source))?;
+            took += loaded.unwrap_or_default();
+        }
+        Ok(took)
+    }
+
     /// What it knows of its model, and what it would draw.
     pub fn planner(&self) -> &Arc<Planner> {
         &self.planner
@@ -211,9 +247,12 @@ impl Generate for Pipeline {
         };
 
         let start = Instant::now();
-        let text = self.text.encode(&plan.ids, facts, &mut timings, watch)?;
-        timings.text_encode = start.elapsed();
+        let text = self.read(&mut timings, watch, |text, reading| {
+            text.encode(&plan.ids, reading)
+        })?;
         self.release_idle(watch);
+        timings.text_encoder_load += self.load_others()?;
+        timings.text_encode = start.elapsed();
         let latents = denoise::Denoise {
             transformer: self.transformer.as_mut(),
             facts,
@@ -252,9 +291,13 @@ impl Generate for Pipeline {
         prompt: &Prompt,
         watch: &mut dyn Watch,
     ) -> Result<Duration, PipelineError> {
-        let planner = Arc::clone(&self.planner);
-        let ids = planner.ids(prompt)?;
-        self.text.read_ahead(&ids, planner.facts(), watch)
+        let ids = self.planner.ids(prompt)?;
+        let mut timings = Timings::default();
+        let start = Instant::now();
+        self.read(&mut timings, watch, |text, reading| {
+            text.read_ahead(&ids, reading)
+        })?;
+        Ok(start.elapsed().saturating_sub(timings.text_encoder_load))
     }
 
     fn rest(&mut self, now: Instant) -> AtRest {

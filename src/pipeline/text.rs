@@ -41,6 +41,15 @@ impl Default for TextKeeping {
     }
 }
 
+/// What reading prompts goes by, and what it tells.
+pub(super) struct Reading<'a> {
+    pub(super) facts: &'a ModelFacts,
+    pub(super) timings: &'a mut Timings,
+    pub(super) watch: &'a mut dyn Watch,
+    /// Called before the text encoder is loaded.
+    pub(super) make_room: &'a mut dyn FnMut(),
+}
+
 /// The text encoder and what it computed lately.
 pub(super) struct TextEncoder {
     graph: Box<dyn Graph>,
@@ -77,78 +86,68 @@ impl TextEncoder {
     pub(super) fn encode(
         &mut self,
         ids: &Both<Vec<i64>>,
-        facts: &ModelFacts,
-        timings: &mut Timings,
-        watch: &mut dyn Watch,
+        reading: &mut Reading<'_>,
     ) -> Result<Both<Embeddings>, PipelineError> {
         let negative = match &ids.negative {
-            Some(ids) => Some(self.find_or_run(ids, facts, timings, watch)?),
+            Some(ids) => Some(self.find_or_run(ids, reading)?),
             None => None,
         };
-        let prompt = self.find_or_run(&ids.prompt, facts, timings, watch)?;
-        watch.observe(Event::TextEncoded {
+        let prompt = self.find_or_run(&ids.prompt, reading)?;
+        reading.watch.observe(Event::TextEncoded {
             prompt: prompt.view(),
             negative: negative.as_ref().map(|negative| negative.view()),
         });
         Ok(Both { prompt, negative })
     }
 
-    /// Reads a prompt before it is asked for. A text encoder that is in memory runs, so that it is known to. The time that it
-    /// took, loading left out.
+    /// Reads a prompt before it is asked for. A text encoder that is in memory runs, so that it is known to.
     pub(super) fn read_ahead(
         &mut self,
         ids: &[i64],
-        facts: &ModelFacts,
-        watch: &mut dyn Watch,
-    ) -> Result<Duration, PipelineError> {
-        let start = Instant::now();
-        let mut timings = Timings::default();
+        reading: &mut Reading<'_>,
+    ) -> Result<(), PipelineError> {
         if self.graph.is_resident() {
-            self.run(ids, facts, &mut timings, watch)?;
+            self.run(ids, reading)?;
         } else {
-            self.find_or_run(ids, facts, &mut timings, watch)?;
+            self.find_or_run(ids, reading)?;
         }
-        Ok(start.elapsed().saturating_sub(timings.text_encoder_load))
+        Ok(())
     }
 
     fn find_or_run(
         &mut self,
         ids: &[i64],
-        facts: &ModelFacts,
-        timings: &mut Timings,
-        watch: &mut dyn Watch,
+        reading: &mut Reading<'_>,
     ) -> Result<Embeddings, PipelineError> {
+        let cache = &mut reading.timings.prompt_cache;
         if let Some(found) = self.cache.get(ids) {
-            timings.prompt_cache.hits += 1;
+            cache.hits += 1;
             return Ok(found);
         }
         if let Some(found) = self.store.as_ref().and_then(|store| store.get(ids)) {
-            timings.prompt_cache.hits += 1;
-            timings.prompt_cache.from_disk += 1;
+            cache.hits += 1;
+            cache.from_disk += 1;
             let found = Arc::new(found);
             self.cache.insert(ids, &found);
             return Ok(found);
         }
-        timings.prompt_cache.misses += 1;
-        self.run(ids, facts, timings, watch)
+        cache.misses += 1;
+        self.run(ids, reading)
     }
 
-    fn run(
-        &mut self,
-        ids: &[i64],
-        facts: &ModelFacts,
-        timings: &mut Timings,
-        watch: &mut dyn Watch,
-    ) -> Result<Embeddings, PipelineError> {
+    fn run(&mut self, ids: &[i64], reading: &mut Reading<'_>) -> Result<Embeddings, PipelineError> {
+        if !self.graph.is_resident() {
+            (reading.make_room)();
+        }
         let loaded = self
             .graph
             .load()
             .map_err(|source| PipelineError::engine(STAGE, source))?;
         if let Some(took) = loaded {
-            timings.text_encoder_load += took;
-            watch.observe(Event::TextEncoderLoaded { took });
+            reading.timings.text_encoder_load += took;
+            reading.watch.observe(Event::TextEncoderLoaded { took });
         }
-        let outcome = run(self.graph.as_mut(), ids, facts, watch);
+        let outcome = run(self.graph.as_mut(), ids, reading.facts, reading.watch);
         self.last_used = Instant::now();
         let embeddings = Arc::new(outcome?);
         self.cache.insert(ids, &embeddings);

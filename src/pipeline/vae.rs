@@ -5,7 +5,7 @@ use ndarray::Array4;
 use super::{ModelFacts, PipelineError, Watch, check_finite, tensor_of};
 use crate::engine::{Graph, Tensor};
 
-const STAGE: &str = "VAE decoder";
+pub(super) const STAGE: &str = "VAE decoder";
 
 /// `decode(latents / scaling_factor)`: f32 `[1, latent_channels, h, w]` → f32 `[1, 3, h · factor, w · factor]`, all finite.
 pub(super) fn decode(

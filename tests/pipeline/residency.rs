@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pixart::domain::{GenerateRequest, Guidance, Prompt, PromptCache};
-use pixart::engine::OnDemandGraph;
+use pixart::engine::{EngineError, Graph, OnDemandGraph, Port, Tensor};
 use pixart::pipeline::{
     EmbeddingStore, Event, Generate as _, Networks, Pipeline, TextKeeping, Unwatched, Watch,
 };
@@ -80,6 +80,82 @@ fn without_idle_time_it_is_never_there_while_a_picture_is_drawn() {
     assert_eq!(order(&mut pipeline, &of("a blue square")), drawn);
     assert_eq!(loads.get(), 2);
     assert!(!pipeline.rest(Instant::now()).resident);
+}
+
+/// Holds a place in memory, counted by whoever shares it.
+struct Resident {
+    network: Box<dyn Graph>,
+    _place: Rc<()>,
+}
+
+impl Graph for Resident {
+    fn input(&self, name: &str) -> Option<Port> {
+        self.network.input(name)
+    }
+
+    fn infer(
+        &mut self,
+        inputs: &[(&str, &Tensor)],
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Tensor, EngineError> {
+        self.network.infer(inputs, cancelled)
+    }
+}
+
+#[test]
+fn the_others_make_room_while_it_is_loaded_and_are_back_for_the_steps() {
+    let others = Rc::new(());
+    let compilations = Rc::new(Cell::new(0));
+    let made = |network: fn() -> Box<dyn Graph>| {
+        let (others, count) = (Rc::clone(&others), Rc::clone(&compilations));
+        move || {
+            count.set(count.get() + 1);
+            Ok(Box::new(Resident {
+                network: network(),
+                _place: Rc::clone(&others),
+            }) as Box<dyn Graph>)
+        }
+    };
+    let there = |mut compile: Box<dyn FnMut() -> Result<Box<dyn Graph>, EngineError>>| {
+        let graph = compile().unwrap();
+        Box::new(OnDemandGraph::there(graph, compile))
+    };
+    let beside = Rc::new(Cell::new(Vec::new()));
+    let (watched, seen) = (Rc::downgrade(&others), Rc::clone(&beside));
+    let networks = Networks {
+        text_encoder: Box::new(OnDemandGraph::new(move || {
+            // Those that made them share it too; the networks are the rest.
+            let mut all = seen.take();
+            all.push(watched.strong_count() - 3);
+            seen.set(all);
+            Ok(good_text_encoder())
+        })),
+        transformer: there(Box::new(made(|| good().transformer))),
+        vae_decoder: there(Box::new(made(|| good().vae_decoder))),
+    };
+    let keeping = TextKeeping {
+        idle: Some(Duration::ZERO),
+        ..TextKeeping::default()
+    };
+    let mut pipeline = pipeline(networks, facts()).keeping(keeping);
+    let in_memory = || Rc::strong_count(&others) - 3;
+    assert_eq!((in_memory(), compilations.get()), (2, 2));
+
+    let first = pipeline.generate(&request(), &mut Unwatched).unwrap();
+    assert_eq!(beside.take(), [0]);
+    assert_eq!((in_memory(), compilations.get()), (2, 4));
+    let again = pipeline.generate(&request(), &mut Unwatched).unwrap();
+    assert_eq!(again.image, first.image);
+    assert_eq!(compilations.get(), 4, "a repeated prompt loads nothing");
+
+    // What was read ahead leaves them away, and the next picture loads them.
+    let blue = of("a blue square");
+    pipeline.read_ahead(&blue.prompt, &mut Unwatched).unwrap();
+    assert_eq!((beside.take(), in_memory()), (vec![0], 0));
+    let picture = pipeline.generate(&blue, &mut Unwatched).unwrap();
+    assert_eq!((in_memory(), compilations.get()), (2, 6));
+    assert!(picture.timings.text_encoder_load > Duration::ZERO);
+    assert!(picture.timings.text_encode >= picture.timings.text_encoder_load);
 }
 
 #[test]
