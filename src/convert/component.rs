@@ -9,13 +9,13 @@ use sha2::{Digest, Sha256};
 use super::ConvertError;
 use super::checkpoint::read_source_text;
 use super::graph;
-use super::ir::{BinSummary, BinWriter, Graph};
 use super::ports::{ExpectedPort, differences};
 use super::progress::{Progress, Together};
 use super::source::WeightsSource;
 use super::staging::Staging;
 use super::weights::Weights;
 use crate::engine::Runtime;
+use crate::ir::{BinSummary, BinWriter, Graph};
 use crate::model::{
     ComponentEntry, ConfigError, ModelDirectory, TextEncoderSpec, TransformerSpec, VaeSpec,
     WeightsFormat, check_free_space, hex,

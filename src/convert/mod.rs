@@ -2,7 +2,7 @@
 //!
 //! [`convert`] is the whole of it: the parts are opened and checked against each other (`checkpoint.rs`, `source.rs`), then
 //! each component is drawn as a graph (`graph/`) whose constants
-//! stream into its `.bin` in the chosen weights format (`weights.rs`, `ir/`), and read once by the runtime to check its
+//! stream into its `.bin` in the chosen weights format (`weights.rs`, the room `ir`), and read once by the runtime to check its
 //! ports. All of it happens in a hidden sibling of the output (`staging.rs`) that takes its place when it is whole.
 
 mod checkpoint;
@@ -10,7 +10,6 @@ mod component;
 mod error;
 mod gradual;
 mod graph;
-pub mod ir;
 mod ports;
 mod progress;
 mod quantise;

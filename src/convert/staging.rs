@@ -18,8 +18,8 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::ConvertError;
-use super::ir::BinSummary;
 use super::progress::Progress;
+use crate::ir::BinSummary;
 use crate::model::{FileEntry, Manifest, ModelDirectory, file_sha256, hex};
 
 /// How often a conversion that waits for another looks whether it may begin or should stop: people feel 0.2 s.

@@ -17,11 +17,11 @@ use bytemuck::cast_slice;
 use half::{bf16, f16};
 
 use super::ConvertError;
-use super::ir::{BLOCK_BYTES, BinWriter, ElementType, Graph, Value};
 use super::progress::Progress;
 use super::quantise::{quantise_int4, quantise_int8};
 use super::source::{SourceTensor, SourceType, WeightsSource};
 use super::upsample::{FOLDED_TAPS, fold_upsampling};
+use crate::ir::{BLOCK_BYTES, BinWriter, ElementType, Graph, Value};
 use crate::model::WeightsFormat;
 
 /// Elements that are in memory at a time: 4 MiB of f32.

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use pixart::convert::ir::{BinWriter, ElementType, Graph, Value};
 use pixart::engine::Port;
+use pixart::ir::{BinWriter, ElementType, Graph, Value};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 

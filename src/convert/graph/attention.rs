@@ -1,8 +1,8 @@
 //! Multi-head attention as all three networks use it, shaped for the CPU plugin.
 
 use super::Built;
-use crate::convert::ir::{Attention, ElementType, Graph, Value};
 use crate::convert::weights::signed;
+use crate::ir::{Attention, ElementType, Graph, Value};
 
 /// Query blocks of [`blocked_attention`]. 16 to 64 run alike; 32 keep the scores of one block at 1024×1024 px to 32 MB.
 const QUERY_BLOCKS: usize = 32;

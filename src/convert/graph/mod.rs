@@ -10,8 +10,8 @@ pub use transformer::transformer;
 pub use vae::vae_decoder;
 
 use super::ConvertError;
-use super::ir::{Graph, Value};
 use super::weights::Linear;
+use crate::ir::{Graph, Value};
 
 /// `x · weightᵀ + bias`.
 fn apply(graph: &mut Graph, linear: Linear, x: Value) -> Value {

@@ -5,8 +5,8 @@
 
 use super::attention::{Heads, Scores, mask_bias};
 use super::{Built, DYNAMIC, apply};
-use crate::convert::ir::{ElementType, Graph, Value};
 use crate::convert::weights::{Bias, Weights, signed};
+use crate::ir::{ElementType, Graph, Value};
 use crate::model::TextEncoderSpec;
 
 /// Bias of padding keys: the lowest finite f16, so that it is finite in every precision.

@@ -7,8 +7,8 @@
 
 use super::attention::{Heads, Scores, mask_bias};
 use super::{Built, DYNAMIC, apply};
-use crate::convert::ir::{ElementType, Graph, Value, Window};
 use crate::convert::weights::{Bias, Linear, Weights, signed};
+use crate::ir::{ElementType, Graph, Value, Window};
 use crate::model::TransformerSpec;
 
 /// Bias of masked text tokens, as diffusers has it.

@@ -5,8 +5,8 @@
 
 use super::attention::blocked_attention;
 use super::{Built, DYNAMIC, apply};
-use crate::convert::ir::{ElementType, Graph, GroupNorm, Value, Window};
 use crate::convert::weights::{Bias, Weights, signed};
+use crate::ir::{ElementType, Graph, GroupNorm, Value, Window};
 use crate::model::VaeSpec;
 
 /// Epsilon of every group norm in the decoder (`resnet_eps`).
