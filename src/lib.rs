@@ -23,7 +23,7 @@
 //! | 1 | [`config`] | file ← environment ← flags, resolved to `Settings` |
 //! | 1 | [`model`] | what a model directory is: configurations, manifest, files |
 //! | 1 | [`telemetry`] | every metric, and the set-up of the log |
-//! | 1 | [`ir`] | OpenVINO IR as a typed graph: drawn, written |
+//! | 1 | [`ir`] | OpenVINO IR as a typed graph: drawn, written, read back |
 //! | 2 | [`engine`] | the OpenVINO runtime: find, load, compile, infer |
 //! | 3 | [`pipeline`] | the path from a prompt to pixels, faithful to diffusers |
 //! | 4 | [`jobs`] | the line, progress, cancel, deadlines, results, health: the border between callers and the worker |

@@ -1,5 +1,6 @@
 //! The graph under construction: layers, edges, and one method for each operation that the models need.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 
@@ -7,7 +8,7 @@ use super::bin::BinWriter;
 use super::xml;
 
 /// Element types that our graphs use, by their IR names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ElementType {
     /// 32-bit float.
     F32,
@@ -21,9 +22,28 @@ pub enum ElementType {
     I8,
     /// 4-bit signed integer, two to a byte, the even element in the low nibble.
     I4,
+    /// 4-bit unsigned integer, packed alike.
+    U4,
 }
 
 impl ElementType {
+    const ALL: [Self; 7] = [
+        Self::F32,
+        Self::F16,
+        Self::I64,
+        Self::I32,
+        Self::I8,
+        Self::I4,
+        Self::U4,
+    ];
+
+    /// The type that the `precision` attribute of a port names.
+    pub(super) fn of_port(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|element| element.port_name() == name)
+    }
+
     /// The name in `element_type` attributes.
     pub fn name(self) -> &'static str {
         match self {
@@ -33,6 +53,7 @@ impl ElementType {
             Self::I32 => "i32",
             Self::I8 => "i8",
             Self::I4 => "i4",
+            Self::U4 => "u4",
         }
     }
 
@@ -45,6 +66,7 @@ impl ElementType {
             Self::I32 => "I32",
             Self::I8 => "I8",
             Self::I4 => "I4",
+            Self::U4 => "U4",
         }
     }
 
@@ -55,32 +77,78 @@ impl ElementType {
             Self::F16 => elements * 2,
             Self::I64 => elements * 8,
             Self::I8 => elements,
-            Self::I4 => elements.div_ceil(2),
+            Self::I4 | Self::U4 => elements.div_ceil(2),
         }
     }
 }
 
-/// One output of one layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One output of one layer of one graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Value {
     pub(super) layer: usize,
     pub(super) output: usize,
-    element: ElementType,
+    pub(super) element: ElementType,
 }
 
-/// A layer, as the `.xml` will have it.
-#[derive(Debug)]
-pub(super) struct Layer {
-    pub(super) kind: &'static str,
-    pub(super) opset: &'static str,
+impl Value {
+    /// The layer that it comes from, by its place in the graph.
+    pub fn layer(self) -> usize {
+        self.layer
+    }
+
+    /// Which of the layer's outputs it is.
+    pub fn output(self) -> usize {
+        self.output
+    }
+
+    /// Type of its elements.
+    pub fn element(self) -> ElementType {
+        self.element
+    }
+}
+
+/// A layer, as the `.xml` has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    pub(super) kind: Cow<'static, str>,
+    pub(super) opset: Cow<'static, str>,
     pub(super) name: String,
-    pub(super) attributes: Vec<(&'static str, String)>,
+    pub(super) attributes: Vec<(Cow<'static, str>, String)>,
     pub(super) inputs: Vec<Value>,
     pub(super) outputs: Vec<ElementType>,
-    pub(super) port_names: Vec<&'static str>,
+    pub(super) port_names: Vec<Cow<'static, str>>,
     /// Dimensions of the only output where they are known without inference; -1 is dynamic.
     pub(super) dims: Option<Vec<i64>>,
     pub(super) mark: Option<Mark>,
+}
+
+impl Layer {
+    /// Its operation, such as `MatMul`.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// What it is called, scopes in front.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it takes, in the order of its operation.
+    pub fn inputs(&self) -> &[Value] {
+        &self.inputs
+    }
+
+    /// An attribute of its operation.
+    pub fn attribute(&self, key: &str) -> Option<&str> {
+        self.attributes
+            .iter()
+            .find_map(|(name, value)| (name == key).then_some(value.as_str()))
+    }
+
+    /// Whether it unpacks a compressed constant.
+    pub fn is_decompression(&self) -> bool {
+        self.mark == Some(Mark::Decompression)
+    }
 }
 
 /// Run-time attributes of a layer.
@@ -152,8 +220,8 @@ impl Graph {
         let mark = (self.precise && kind != "Const").then_some(Mark::Precise);
         LayerBuilder {
             layer: Layer {
-                kind,
-                opset,
+                kind: Cow::Borrowed(kind),
+                opset: Cow::Borrowed(opset),
                 name,
                 attributes: Vec::new(),
                 inputs: Vec::new(),
@@ -185,15 +253,41 @@ impl Graph {
             .attribute("shape", shape.join(","))
             .attribute("element_type", element.name());
         port.clone_into(&mut builder.layer.name);
-        builder.layer.port_names.push(port);
+        builder.layer.port_names.push(Cow::Borrowed(port));
         builder.layer.dims = Some(dims.to_vec());
         builder.output(element)
     }
 
     /// A model output.
-    pub fn result(&mut self, port: &'static str, value: Value) {
-        self.layers[value.layer].port_names.push(port);
+    pub fn result(&mut self, port: impl Into<Cow<'static, str>>, value: Value) {
+        self.layers[value.layer].port_names.push(port.into());
         self.layer("Result", "opset1").input(value).sink();
+    }
+
+    // Copies ------------------------------------------------------------------------------------------------------
+
+    /// A layer of another graph, without a constant's bytes, on values of this one. Returns its outputs.
+    pub(super) fn copied(&mut self, layer: &Layer, inputs: Vec<Value>) -> Vec<Value> {
+        let outputs = layer.outputs.clone();
+        let place = self.layers.len();
+        self.layers.push(Layer {
+            inputs,
+            ..layer.clone()
+        });
+        outputs
+            .into_iter()
+            .enumerate()
+            .map(|(output, element)| Value {
+                layer: place,
+                output,
+                element,
+            })
+            .collect()
+    }
+
+    /// Gives a layer another name.
+    pub(super) fn rename(&mut self, value: Value, name: &str) {
+        name.clone_into(&mut self.layers[value.layer].name);
     }
 
     // Constants ---------------------------------------------------------------------------------------------------
@@ -360,6 +454,30 @@ impl Graph {
             .output(a.element)
     }
 
+    /// `|a|`.
+    pub fn abs(&mut self, a: Value) -> Value {
+        self.unary("Abs", "opset1", a)
+    }
+
+    /// `a` on 256 levels between `low` and `high`, both of which are levels: what the device computes in 8-bit integers where an
+    /// operation takes nothing else.
+    ///
+    /// # Errors
+    /// When the `.bin` cannot be written.
+    pub fn fake_quantize(&mut self, a: Value, low: f32, high: f32) -> io::Result<Value> {
+        let (low, high) = (self.scalar(low)?, self.scalar(high)?);
+        Ok(self
+            .layer("FakeQuantize", "opset1")
+            .attribute("levels", "256")
+            .attribute("auto_broadcast", "numpy")
+            .input(a)
+            .input(low)
+            .input(high)
+            .input(low)
+            .input(high)
+            .output(a.element))
+    }
+
     /// Another element type.
     pub fn convert(&mut self, a: Value, element: ElementType) -> Value {
         if a.element == element {
@@ -410,6 +528,14 @@ impl Graph {
     /// When the `.bin` cannot be written.
     pub fn reduce_sum(&mut self, a: Value) -> io::Result<Value> {
         self.reduce("ReduceSum", a)
+    }
+
+    /// Minimum over the last axis, which stays as 1.
+    ///
+    /// # Errors
+    /// When the `.bin` cannot be written.
+    pub fn reduce_min(&mut self, a: Value) -> io::Result<Value> {
+        self.reduce("ReduceMin", a)
     }
 
     /// Mean over the last axis, which stays as 1.
@@ -725,7 +851,9 @@ struct LayerBuilder<'graph> {
 
 impl LayerBuilder<'_> {
     fn attribute(mut self, key: &'static str, value: impl Into<String>) -> Self {
-        self.layer.attributes.push((key, value.into()));
+        self.layer
+            .attributes
+            .push((Cow::Borrowed(key), value.into()));
         self
     }
 

@@ -1,9 +1,10 @@
-//! The IR writer: whatever graph is drawn and whatever its parts are called, the runtime reads the same ports back.
+//! The IR writer and its reader: whatever graph is drawn and whatever its parts are called, the runtime reads the same ports back,
+//! and the reader the same layers.
 
 use std::path::Path;
 
 use pixart::engine::Port;
-use pixart::ir::{BinWriter, ElementType, Graph, Value};
+use pixart::ir::{BinWriter, ElementType, Graph, IrError, Network, Value};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -134,6 +135,111 @@ fn the_runtime_reads_the_ports_of_any_graph_back_whatever_its_parts_are_called()
                 );
                 prop_assert_eq!(&outputs[index], &(OUTPUTS[index].to_owned(), expected));
             }
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Copies every layer of a network into a new graph beside it. Returns the text and bytes of both copies.
+fn copied(xml: &Path) -> (String, Vec<u8>) {
+    let network = Network::open(xml).unwrap();
+    let bin = xml.with_file_name("copy.bin");
+    let _ = std::fs::remove_file(&bin);
+    let mut graph = Graph::new(network.name().to_owned(), BinWriter::create(&bin).unwrap());
+    let mut values: Vec<Vec<Value>> = Vec::new();
+    for (index, layer) in network.layers().iter().enumerate() {
+        let inputs = layer
+            .inputs()
+            .iter()
+            .map(|input| values[input.layer()][input.output()])
+            .collect();
+        values.push(graph.copy(&network, index, inputs).unwrap());
+    }
+    let (text, writer) = graph.finish();
+    writer.finish().unwrap();
+    (text, std::fs::read(bin).unwrap())
+}
+
+#[test]
+fn a_network_that_is_read_and_copied_is_the_same_to_the_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let strategy = (proptest::collection::vec(line(), 1..5), "[a-z.]{0,9}");
+    TestRunner::new(ProptestConfig::with_cases(64))
+        .run(&strategy, |(lines, scope)| {
+            let xml = write(folder.path(), "network", &scope, &lines);
+            let (text, bytes) = copied(&xml);
+            prop_assert_eq!(std::fs::read_to_string(&xml).unwrap(), text);
+            prop_assert_eq!(std::fs::read(xml.with_extension("bin")).unwrap(), bytes);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn every_network_of_a_converted_model_is_copied_to_the_byte() {
+    let model = crate::support::small_model();
+    for name in ["text_encoder", "transformer", "vae_decoder"] {
+        let folder = tempfile::tempdir().unwrap();
+        let xml = folder.path().join(name).with_extension("xml");
+        for ending in ["xml", "bin"] {
+            let file = xml.with_extension(ending);
+            std::fs::copy(model.join(name).with_extension(ending), file).unwrap();
+        }
+        let (text, bytes) = copied(&xml);
+        assert!(std::fs::read_to_string(&xml).unwrap() == text, "{name}.xml");
+        assert!(
+            std::fs::read(xml.with_extension("bin")).unwrap() == bytes,
+            "{name}.bin"
+        );
+    }
+}
+
+#[test]
+fn damaged_networks_are_refused_whatever_the_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = Line {
+        element: ElementType::F32,
+        dims: vec![2, 3],
+        steps: vec![0, 3],
+    };
+    let xml = write(
+        folder.path(),
+        "network",
+        "scope",
+        std::slice::from_ref(&line),
+    );
+    let whole = std::fs::read_to_string(&xml).unwrap();
+    for (from, to) in [
+        ("<net ", "<set "),
+        ("version=\"11\"", "version=\"10\""),
+        ("</edges>", ""),
+        ("<layers>", "<players>"),
+        ("precision=\"FP32\"", "precision=\"FP8\""),
+        ("from-layer=\"0\"", "from-layer=\"77\""),
+        ("from-layer=\"0\"", "from-layer=\"1\""),
+        ("from-port=\"0\"", "from-port=\"9\""),
+        ("id=\"1\" name", "id=\"0\" name"),
+        ("<edge ", "<hedge "),
+    ] {
+        let damaged = whole.replacen(from, to, 1);
+        assert_ne!(damaged, whole, "{from}");
+        std::fs::write(&xml, &damaged).unwrap();
+        let refused = Network::open(&xml);
+        assert!(
+            matches!(refused, Err(IrError::Foreign { .. })),
+            "{from} → {to}: {refused:?}"
+        );
+    }
+    TestRunner::new(ProptestConfig::with_cases(256))
+        .run(&(0..whole.len(), any::<char>()), |(at, character)| {
+            let mut damaged = whole.clone();
+            let at = (0..=at)
+                .rev()
+                .find(|&at| damaged.is_char_boundary(at))
+                .unwrap();
+            damaged.insert(at, character);
+            std::fs::write(&xml, &damaged).unwrap();
+            let _ = Network::open(&xml);
             Ok(())
         })
         .unwrap();
