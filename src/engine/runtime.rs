@@ -30,8 +30,15 @@ pub struct Runtime {
     before: Arc<Mutex<Properties>>,
 }
 
-/// Values of the properties that were changed, as they were before, by device and key.
-type Properties = BTreeMap<(String, String), String>;
+/// The properties that were changed, by device and key.
+type Properties = BTreeMap<(String, String), Property>;
+
+/// A property that was changed. What is in force is kept here, as some can be set and not be asked for.
+#[derive(Clone)]
+struct Property {
+    before: String,
+    now: String,
+}
 
 /// What `pixart info` tells of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,13 +105,9 @@ impl Runtime {
             ..self.clone()
         };
         let changed = self.before.lock().unwrap_or_else(PoisonError::into_inner);
-        for (device, key) in changed.keys() {
+        for ((device, key), property) in changed.iter() {
             let key = RwPropertyKey::Other(key.clone().into());
-            let value = self
-                .core()
-                .get_property(&DeviceType::from(device.as_str()), &key.clone().into())
-                .map_err(|error| EngineError::Runtime(error.to_string()))?;
-            other.set(device, key, Some(&value))?;
+            other.set(device, key, Some(&property.now))?;
         }
         drop(changed);
         Ok(other)
@@ -204,18 +207,24 @@ impl Runtime {
         let slot = (device.to_owned(), key.as_ref().to_owned());
         let mut core = self.core();
         let mut changed = self.before.lock().unwrap_or_else(PoisonError::into_inner);
-        let value = match value {
-            Some(value) => {
+        let value = match (value, changed.get_mut(&slot)) {
+            (None, None) => return Ok(()),
+            (None, Some(property)) => {
+                property.now.clone_from(&property.before);
+                property.before.clone()
+            }
+            (Some(value), Some(property)) => {
+                value.clone_into(&mut property.now);
+                value.to_owned()
+            }
+            (Some(value), None) => {
                 let before = core
                     .get_property(&DeviceType::from(device), &key.clone().into())
                     .unwrap_or_default();
-                changed.entry(slot).or_insert(before);
+                let now = value.to_owned();
+                changed.insert(slot, Property { before, now });
                 value.to_owned()
             }
-            None => match changed.get(&slot) {
-                Some(before) => before.clone(),
-                None => return Ok(()),
-            },
         };
         core.set_property(&DeviceType::from(device), &key, &value)
             .map_err(|error| EngineError::Runtime(error.to_string()))
