@@ -2,17 +2,29 @@
 
 use half::f16;
 
+/// Added to a number below 2²², it leaves the number's nearest whole one, ties to even, in the lowest bits: 1.5 · 2²³, whose
+/// neighbours are whole numbers apart. In two's complement, as the 1.5 keeps borrows away.
+const ROUNDING: f32 = 12_582_912.0;
+
 /// One row → i8 levels and their scale.
-pub(super) fn quantise_int8(row: &[f32]) -> (f32, Vec<i8>) {
-    let largest = row
-        .iter()
-        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
+///
+/// Written for what a compiler makes of it without asking for newer processors: `round_ties_even` would be a call for every
+/// number, and a maximum of floats no more than one at a time. The levels are those of `(value / scale).round_ties_even()`.
+pub(crate) fn quantise_int8(row: &[f32]) -> (f32, Vec<i8>) {
+    // Magnitudes of finite floats order as their bits do.
+    let largest = row.iter().fold(0_i32, |largest, value| {
+        largest.max((value.to_bits() & 0x7fff_ffff).cast_signed())
+    });
+    let largest = f32::from_bits(largest.cast_unsigned());
     // A row of zeros still divides.
     let scale = (largest / 127.0).max(f32::MIN_POSITIVE);
-    #[expect(clippy::cast_possible_truncation, reason = "clamped to -127..=127")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lowest byte is the level: no quotient lies beyond ±127"
+    )]
     let levels = row
         .iter()
-        .map(|value| (value / scale).round_ties_even().clamp(-127.0, 127.0) as i8)
+        .map(|value| (value / scale + ROUNDING).to_bits() as i8)
         .collect();
     (scale, levels)
 }
@@ -22,7 +34,7 @@ pub(super) fn quantise_int8(row: &[f32]) -> (f32, Vec<i8>) {
 ///
 /// The value of largest magnitude becomes exactly -8, the end of the range that has one level more, so the scale takes
 /// the opposite of its sign.
-pub(super) fn quantise_int4(group: &[f32], packed: &mut Vec<u8>) -> f16 {
+pub(crate) fn quantise_int4(group: &[f32], packed: &mut Vec<u8>) -> f16 {
     let extreme = group.iter().fold(0.0_f32, |extreme, &value| {
         if value.abs() > extreme.abs() {
             value
@@ -92,6 +104,28 @@ mod tests {
                 prop_assert!(error <= scale.to_f32().abs() * 1.01, "{value} became level {level} of {scale}");
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn int8_levels_are_the_nearest_whole_numbers_ties_to_even(
+            row in proptest::collection::vec(prop::num::f32::NORMAL | prop::num::f32::ZERO | prop::num::f32::SUBNORMAL, 1..300),
+        ) {
+            let (scale, levels) = quantise_int8(&row);
+            let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+            prop_assert_eq!(scale.to_bits(), (largest / 127.0).max(f32::MIN_POSITIVE).to_bits());
+            for (value, level) in row.iter().zip(levels) {
+                let expected = (value / scale).round_ties_even().clamp(-127.0, 127.0);
+                prop_assert!((f32::from(level) - expected).abs() < 0.5, "{value} by {scale}");
+            }
+        }
+    }
+
+    #[test]
+    fn halves_of_levels_go_to_the_even_neighbour() {
+        let (scale, levels) = quantise_int8(&[127.0, 0.5, 1.5, 2.5, -0.5, -1.5, -127.0]);
+        assert_eq!(scale.to_bits(), 1.0_f32.to_bits());
+        assert_eq!(levels, [127, 0, 2, 2, 0, -2, -127]);
     }
 
     #[test]

@@ -14,14 +14,17 @@
 //! linear layers; `docs/adr/0004-weights-formats.md` has what was measured.
 
 use bytemuck::cast_slice;
-use half::{bf16, f16};
+use half::f16;
 
 use super::ConvertError;
 use super::progress::Progress;
 use super::quantise::{quantise_int4, quantise_int8};
 use super::source::{SourceTensor, SourceType, WeightsSource};
 use super::upsample::{FOLDED_TAPS, fold_upsampling};
-use crate::ir::{BLOCK_BYTES, BinWriter, ElementType, Graph, Value};
+use crate::ir::{
+    BLOCK_BYTES, BinWriter, ElementType, Graph, Value, append_bf16, append_f16, append_f32,
+    first_not_finite,
+};
 use crate::model::WeightsFormat;
 
 /// Elements that are in memory at a time: 4 MiB of f32.
@@ -396,20 +399,11 @@ fn widen(
 ) -> Result<(), ConvertError> {
     let first = values.len();
     match tensor.dtype() {
-        SourceType::F32 => values.extend(
-            raw.chunks_exact(4)
-                .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
-        ),
-        SourceType::F16 => values.extend(
-            raw.chunks_exact(2)
-                .map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()),
-        ),
-        SourceType::Bf16 => values.extend(
-            raw.chunks_exact(2)
-                .map(|bytes| bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32()),
-        ),
+        SourceType::F32 => append_f32(raw, values),
+        SourceType::F16 => append_f16(raw, values),
+        SourceType::Bf16 => append_bf16(raw, values),
     }
-    match values[first..].iter().position(|value| !value.is_finite()) {
+    match first_not_finite(&values[first..]) {
         None => Ok(()),
         Some(index) => Err(tensor.not_finite("no format", values[first + index], start + index)),
     }

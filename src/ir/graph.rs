@@ -91,6 +91,15 @@ pub struct Value {
 }
 
 impl Value {
+    /// The first output of the layer at `layer`, whose elements are of this type.
+    pub fn of(layer: usize, element: ElementType) -> Self {
+        Self {
+            layer,
+            output: 0,
+            element,
+        }
+    }
+
     /// The layer that it comes from, by its place in the graph.
     pub fn layer(self) -> usize {
         self.layer
@@ -136,6 +145,11 @@ impl Layer {
     /// What it takes, in the order of its operation.
     pub fn inputs(&self) -> &[Value] {
         &self.inputs
+    }
+
+    /// Type of its first output, if it has one.
+    pub fn first_output(&self) -> Option<ElementType> {
+        self.outputs.first().copied()
     }
 
     /// An attribute of its operation.
@@ -585,6 +599,14 @@ impl Graph {
             .output(a.element)
     }
 
+    /// Softmax over the last axis.
+    pub fn softmax(&mut self, a: Value) -> Value {
+        self.layer("SoftMax", "opset8")
+            .attribute("axis", "-1")
+            .input(a)
+            .output(a.element)
+    }
+
     // Products ----------------------------------------------------------------------------------------------------
 
     /// `a · b` over the last two axes.
@@ -627,27 +649,6 @@ impl Graph {
             .input(a)
             .input(weight)
             .output(a.element)
-    }
-
-    /// `softmax(q · kᵀ · scale + mask) · v`, fused by the device. q, k, v: `[B, heads, tokens, head_size]`.
-    ///
-    /// # Errors
-    /// When the `.bin` cannot be written.
-    pub fn attention(&mut self, attention: Attention) -> io::Result<Value> {
-        let scale = self.scalar(attention.scale)?;
-        let mask = match attention.mask {
-            Some(mask) => mask,
-            None => self.scalar(0.0)?,
-        };
-        Ok(self
-            .layer("ScaledDotProductAttention", "opset13")
-            .attribute("causal", "false")
-            .input(attention.query)
-            .input(attention.key)
-            .input(attention.value)
-            .input(mask)
-            .input(scale)
-            .output(attention.query.element))
     }
 
     // Shape -------------------------------------------------------------------------------------------------------
@@ -826,21 +827,6 @@ pub struct Window {
     pub stride: usize,
     /// Zeros around the picture.
     pub padding: usize,
-}
-
-/// Operands of [`Graph::attention`].
-#[derive(Debug, Clone, Copy)]
-pub struct Attention {
-    /// `[B, heads, queries, head_size]`.
-    pub query: Value,
-    /// `[B, heads, keys, head_size]`.
-    pub key: Value,
-    /// `[B, heads, keys, head_size]`.
-    pub value: Value,
-    /// Added to the scores; broadcasts to `[B, heads, queries, keys]`.
-    pub mask: Option<Value>,
-    /// Factor of the scores.
-    pub scale: f32,
 }
 
 /// One layer being described.

@@ -8,11 +8,13 @@
 //! Source of the format: <https://docs.openvino.ai/2026/documentation/openvino-ir-format.html>, operation sets there.
 
 mod bin;
+mod floats;
 mod graph;
 mod read;
 mod xml;
 
 pub(crate) use bin::BLOCK_BYTES;
 pub use bin::{BinSummary, BinWriter};
-pub use graph::{Attention, ElementType, Graph, GroupNorm, Layer, Value, Window};
+pub(crate) use floats::{append_bf16, append_f16, append_f32, first_not_finite};
+pub use graph::{ElementType, Graph, GroupNorm, Layer, Value, Window};
 pub use read::{Constant, IrError, Network};

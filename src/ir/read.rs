@@ -48,6 +48,7 @@ pub struct Network {
     layers: Vec<Layer>,
     bin: File,
     bin_path: PathBuf,
+    bin_bytes: u64,
 }
 
 /// A constant: what it is, and where its bytes lie.
@@ -88,12 +89,18 @@ impl Network {
             layers,
             bin,
             bin_path,
+            bin_bytes,
         })
     }
 
     /// What the network is called.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Length of its `.bin`.
+    pub fn bin_bytes(&self) -> u64 {
+        self.bin_bytes
     }
 
     /// Its layers; a [`Value`] names one by its place here, and every layer stands behind those that it takes from.
@@ -109,8 +116,12 @@ impl Network {
     /// The constant that the layer at `index` is, if it is one.
     pub fn constant(&self, index: usize) -> Option<Constant> {
         let layer = &self.layers[index];
-        // Held when the file was read.
-        (layer.kind == "Const").then(|| constant(layer).expect("checked when it was read"))
+        // That it makes sense was held when the file was read.
+        if layer.kind == "Const" {
+            constant(layer)
+        } else {
+            None
+        }
     }
 
     /// Hands the bytes of a constant to `each`, block by block.
