@@ -4,6 +4,7 @@ pub mod bench;
 mod memory;
 mod networks;
 pub mod pulled;
+pub mod quantize;
 pub mod serve;
 mod text;
 
@@ -176,49 +177,44 @@ impl App {
         let start = Instant::now();
         let parts = Parts::of(model)?;
         self.check_memory(&parts)?;
-        let bytes = read_bytes(&parts.tokenizer, SentencePieceModel::MAX_BYTES)?;
-        let is_json = parts
-            .tokenizer
-            .extension()
-            .is_some_and(|ending| ending == "json");
-        let tokenizer = if is_json {
-            PromptTokenizer::from_tokenizer_json(&bytes, parts.max_tokens)
-        } else {
-            PromptTokenizer::from_sentencepiece(&bytes, parts.max_tokens)
-        }
-        .with_context(|| format!("{} cannot be used", parts.tokenizer.display()))?;
-        if tokenizer.vocab_size() > parts.vocab_size {
-            return Err(ModelError::TokenizerTooLarge {
-                path: parts.tokenizer,
-                pieces: tokenizer.vocab_size(),
-                vocab_size: parts.vocab_size,
-            }
-            .into());
-        }
-        let text = read_text(&parts.scheduler)?;
-        let scheduler = SchedulerConfig::from_json(&text)
-            .with_context(|| format!("{} cannot be used", parts.scheduler.display()))?;
-
-        let (networks, precision) = networks::load(&self.settings, runtime, &parts)?;
-        let facts = ModelFacts {
-            device: self.settings.openvino.device.clone(),
-            precision,
-            openvino_version: runtime.version().to_owned(),
-            ..parts.facts
-        };
-        let keeping = text::keeping(&self.settings.model, &facts)?;
-        let defaults = RequestDefaults {
-            scheduler: scheduler.kind(),
-            size: ImageSize::new(parts.defaults.width_px, parts.defaults.height_px)?,
-            resolution_binning: parts.defaults.resolution_binning,
-        };
-        let planner = Arc::new(Planner::new(tokenizer, scheduler, facts, defaults));
+        let rules = Rules::read(&parts)?;
+        let (networks, precision) = networks::load(&self.settings, runtime, &parts, &rules)?;
+        let planner = self.planner(&parts, rules, runtime, precision)?;
+        let keeping = text::keeping(&self.settings.model, planner.facts())?;
         let pipeline = Pipeline::new(planner, networks).keeping(keeping);
         Ok(Loaded {
             pipeline,
             load: start.elapsed(),
             files: parts.files,
         })
+    }
+
+    /// What a model draws by, for networks of this precision.
+    fn planner(
+        &self,
+        parts: &Parts,
+        rules: Rules,
+        runtime: &Runtime,
+        precision: String,
+    ) -> Result<Arc<Planner>> {
+        let facts = ModelFacts {
+            device: self.settings.openvino.device.clone(),
+            precision,
+            openvino_version: runtime.version().to_owned(),
+            ..parts.facts.clone()
+        };
+        let Rules {
+            tokenizer,
+            scheduler,
+        } = rules;
+        let defaults = RequestDefaults {
+            scheduler: scheduler.kind(),
+            size: ImageSize::new(parts.defaults.width_px, parts.defaults.height_px)?,
+            resolution_binning: parts.defaults.resolution_binning,
+        };
+        Ok(Arc::new(Planner::new(
+            tokenizer, scheduler, facts, defaults,
+        )))
     }
 
     /// Holds that the model fits into memory, on the device that has the process's own. Others have memory of theirs.
@@ -237,10 +233,6 @@ impl App {
         };
         memory::available_bytes().map_or(Ok(()), |available| demand.check(available))
     }
-
-    fn compile(&self, runtime: &mut Runtime, xml: &Path, inputs: &[&str]) -> Result<CompiledGraph> {
-        Ok(compile(&self.settings.openvino, runtime, xml, inputs)?)
-    }
 }
 
 /// Compiles a network as the settings have it.
@@ -249,14 +241,53 @@ fn compile(
     runtime: &mut Runtime,
     xml: &Path,
     inputs: &[&str],
+    fixed: Option<(&str, &[usize])>,
 ) -> Result<CompiledGraph, EngineError> {
     let options = CompileOptions {
         device: &openvino.device,
         precision: openvino.precision,
         threads: (openvino.threads > 0).then_some(openvino.threads),
         inputs,
+        fixed,
     };
     runtime.compile(xml, &options)
+}
+
+/// What a model's pages say, beside its networks.
+struct Rules {
+    tokenizer: PromptTokenizer,
+    scheduler: SchedulerConfig,
+}
+
+impl Rules {
+    fn read(parts: &Parts) -> Result<Self> {
+        let bytes = read_bytes(&parts.tokenizer, SentencePieceModel::MAX_BYTES)?;
+        let is_json = parts
+            .tokenizer
+            .extension()
+            .is_some_and(|ending| ending == "json");
+        let tokenizer = if is_json {
+            PromptTokenizer::from_tokenizer_json(&bytes, parts.max_tokens)
+        } else {
+            PromptTokenizer::from_sentencepiece(&bytes, parts.max_tokens)
+        }
+        .with_context(|| format!("{} cannot be used", parts.tokenizer.display()))?;
+        if tokenizer.vocab_size() > parts.vocab_size {
+            return Err(ModelError::TokenizerTooLarge {
+                path: parts.tokenizer.clone(),
+                pieces: tokenizer.vocab_size(),
+                vocab_size: parts.vocab_size,
+            }
+            .into());
+        }
+        let text = read_text(&parts.scheduler)?;
+        let scheduler = SchedulerConfig::from_json(&text)
+            .with_context(|| format!("{} cannot be used", parts.scheduler.display()))?;
+        Ok(Self {
+            tokenizer,
+            scheduler,
+        })
+    }
 }
 
 /// Where a model's parts lie, whoever made it.

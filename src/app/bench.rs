@@ -2,33 +2,10 @@
 
 use anyhow::Result;
 
-use super::{App, Model, Parts};
+use super::{App, Model, Parts, networks};
 use crate::bench::ModelShapes;
-use crate::engine::{CompiledGraph, Runtime};
-
-/// The inputs of all three networks; each has some of them.
-const INPUTS: [&str; 9] = [
-    "input_ids",
-    "attention_mask",
-    "hidden_states",
-    "timestep",
-    "encoder_hidden_states",
-    "encoder_attention_mask",
-    "resolution",
-    "aspect_ratio",
-    "latents",
-];
-
-/// One of a model's networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Component {
-    /// T5.
-    TextEncoder,
-    /// The diffusion transformer.
-    Transformer,
-    /// The VAE's decoder.
-    VaeDecoder,
-}
+use crate::engine::{Graph, Runtime};
+use crate::model::Part;
 
 impl Model {
     /// The shapes of its networks.
@@ -52,22 +29,16 @@ impl Model {
 }
 
 impl App {
-    /// Compiles one network of a model as drawing would, and none of the others.
+    /// Compiles one network of a model as drawing would, and none of the others. Returns it with the arithmetic in force.
     ///
     /// # Errors
     /// When a file of the model makes no sense, or the network does not compile on the device.
     pub fn load_component(
         &self,
-        runtime: &mut Runtime,
+        runtime: &Runtime,
         model: &Model,
-        component: Component,
-    ) -> Result<CompiledGraph> {
-        let parts = Parts::of(model)?;
-        let xml = match component {
-            Component::TextEncoder => &parts.text_encoder,
-            Component::Transformer => &parts.transformer,
-            Component::VaeDecoder => &parts.vae_decoder,
-        };
-        self.compile(runtime, xml, &INPUTS)
+        part: Part,
+    ) -> Result<(Box<dyn Graph>, String)> {
+        networks::alone(&self.settings, runtime, &Parts::of(model)?, part)
     }
 }

@@ -6,10 +6,10 @@ use std::thread;
 
 use anyhow::{Result, anyhow};
 
-use super::{Parts, compile};
+use super::{Parts, Rules, compile};
 use crate::config::{OpenvinoSettings, Settings, TextEncoderResidency};
-use crate::engine::{CompiledGraph, EngineError, Graph, OnDemandGraph, Runtime};
-use crate::model::HeldFiles;
+use crate::engine::{CompiledGraph, EngineError, Graph, OnDemandGraph, Runtime, ShapedGraph};
+use crate::model::{HeldFiles, Part};
 use crate::pipeline::Networks;
 
 const TEXT_ENCODER: &[&str] = &["input_ids", "attention_mask"];
@@ -23,9 +23,15 @@ const TRANSFORMER: &[&str] = &[
 ];
 const VAE_DECODER: &[&str] = &["latents"];
 
+/// The input of the transformer that tells the size of a picture.
+const LATENTS: &str = "hidden_states";
+/// Fewest image tokens for which a transformer of their own pays: below, a step takes a second at most.
+const SHAPED_TOKENS: usize = 1024;
+
 /// Compiles the networks of a model. Returns them with the arithmetic of the transformer, by the device's own word.
 ///
-/// A text encoder on demand is compiled later. The others can then be given back too, to make room for it, and come again.
+/// A text encoder on demand is compiled later. The others can then be given back too, to make room for it, and come again. Where
+/// it stays, memory is not what lacks, and the transformer is compiled for the size that most pictures have.
 ///
 /// # Errors
 /// When one of those that are to be in memory now does not compile.
@@ -33,68 +39,212 @@ pub(super) fn load(
     settings: &Settings,
     runtime: &mut Runtime,
     parts: &Parts,
+    rules: &Rules,
 ) -> Result<(Networks, String)> {
     let openvino = &settings.openvino;
     let on_demand = settings.model.text_encoder == TextEncoderResidency::OnDemand;
-    let (text_encoder, transformer, vae_decoder) = if on_demand {
-        (
-            None,
-            compile(openvino, runtime, &parts.transformer, TRANSFORMER)?,
-            compile(openvino, runtime, &parts.vae_decoder, VAE_DECODER)?,
-        )
-    } else {
-        // The text encoder takes as long as the other two.
-        let mut beside = runtime.another()?;
-        thread::scope(|scope| {
-            let text_encoder =
-                scope.spawn(|| compile(openvino, &mut beside, &parts.text_encoder, TEXT_ENCODER));
-            let transformer = compile(openvino, runtime, &parts.transformer, TRANSFORMER);
-            let vae_decoder = compile(openvino, runtime, &parts.vae_decoder, VAE_DECODER);
-            let text_encoder = text_encoder
-                .join()
-                .map_err(|_| anyhow!("a panic while the text encoder was compiled"))?;
-            Ok::<_, anyhow::Error>((Some(text_encoder?), transformer?, vae_decoder?))
-        })?
+    let networks = Compiling {
+        openvino,
+        files: &parts.files,
     };
-    let precision = transformer.precision().to_owned();
-    let again = |xml, inputs| compile_again(openvino, runtime, xml, &parts.files, inputs);
-    let staying = |graph: CompiledGraph, xml, inputs| -> Box<dyn Graph> {
-        if on_demand {
-            Box::new(OnDemandGraph::there(Box::new(graph), again(xml, inputs)))
-        } else {
-            Box::new(graph)
-        }
+    let any = |runtime: &Runtime, xml, inputs| networks.again(runtime, xml, inputs, None);
+    if on_demand {
+        let transformer = any(runtime, &parts.transformer, TRANSFORMER)()?;
+        let precision = transformer.precision().to_owned();
+        let vae_decoder = any(runtime, &parts.vae_decoder, VAE_DECODER)()?;
+        let found = Networks {
+            text_encoder: coming(None, any(runtime, &parts.text_encoder, TEXT_ENCODER)),
+            transformer: coming(
+                Some(transformer),
+                any(runtime, &parts.transformer, TRANSFORMER),
+            ),
+            vae_decoder: coming(
+                Some(vae_decoder),
+                any(runtime, &parts.vae_decoder, VAE_DECODER),
+            ),
+        };
+        return Ok((found, precision));
+    }
+    let shape = shape_of_most_pictures(openvino, parts, rules);
+    // The text encoder takes as long as the other two.
+    let mut text_encoder = any(&runtime.another()?, &parts.text_encoder, TEXT_ENCODER);
+    let (text_encoder, transformer, vae_decoder) = thread::scope(|scope| {
+        let text_encoder = scope.spawn(&mut text_encoder);
+        let transformer = networks.transformer(runtime, &parts.transformer, shape);
+        let vae_decoder = any(runtime, &parts.vae_decoder, VAE_DECODER)();
+        let text_encoder = text_encoder
+            .join()
+            .map_err(|_| anyhow!("a panic while the text encoder was compiled"))?;
+        Ok::<_, anyhow::Error>((text_encoder?, transformer?, vae_decoder?))
+    })?;
+    let (transformer, precision) = transformer;
+    let found = Networks {
+        text_encoder: Box::new(text_encoder),
+        transformer,
+        vae_decoder: Box::new(vae_decoder),
     };
-    let networks = Networks {
-        text_encoder: match text_encoder {
-            Some(graph) => Box::new(graph),
-            None => Box::new(OnDemandGraph::new(again(&parts.text_encoder, TEXT_ENCODER))),
-        },
-        transformer: staying(transformer, &parts.transformer, TRANSFORMER),
-        vae_decoder: staying(vae_decoder, &parts.vae_decoder, VAE_DECODER),
-    };
-    Ok((networks, precision))
+    Ok((found, precision))
 }
 
-/// Compiles the network at `xml` whenever it is called, from the very file that `files` hold.
-fn compile_again(
-    openvino: &OpenvinoSettings,
+/// A network that comes and goes, there already or not.
+fn coming(
+    there: Option<CompiledGraph>,
+    mut again: impl FnMut() -> Result<CompiledGraph, EngineError> + 'static,
+) -> Box<dyn Graph> {
+    let compile = move || -> Result<Box<dyn Graph>, EngineError> { Ok(Box::new(again()?)) };
+    Box::new(match there {
+        Some(graph) => OnDemandGraph::there(Box::new(graph), compile),
+        None => OnDemandGraph::new(compile),
+    })
+}
+
+/// One network alone, as drawing would compile it, with the arithmetic in force.
+///
+/// # Errors
+/// When it does not compile.
+pub(super) fn alone(
+    settings: &Settings,
     runtime: &Runtime,
-    xml: &Path,
-    files: &Arc<HeldFiles>,
-    inputs: &'static [&'static str],
-) -> impl FnMut() -> Result<Box<dyn Graph>, EngineError> + use<> {
-    let (openvino, mut runtime) = (openvino.clone(), runtime.clone());
-    let (xml, files) = (xml.to_owned(), Arc::clone(files));
-    move || {
-        let placed = files.place(&xml).map_err(|error| EngineError::Graph {
-            path: xml.clone(),
-            verb: "read",
-            detail: format!(
-                "another file has its name, and the former one cannot be linked to: {error}"
-            ),
-        })?;
-        let graph = compile(&openvino, &mut runtime, placed.xml(), inputs)?;
-        Ok(Box::new(graph))
+    parts: &Parts,
+    part: Part,
+) -> Result<(Box<dyn Graph>, String)> {
+    let networks = Compiling {
+        openvino: &settings.openvino,
+        files: &parts.files,
+    };
+    let (xml, inputs) = match part {
+        Part::TextEncoder => (&parts.text_encoder, TEXT_ENCODER),
+        Part::VaeDecoder => (&parts.vae_decoder, VAE_DECODER),
+        Part::Transformer => {
+            let rules = Rules::read(parts)?;
+            let shape = shape_of_most_pictures(&settings.openvino, parts, &rules);
+            return Ok(networks.transformer(runtime, &parts.transformer, shape)?);
+        }
+    };
+    let graph = networks.again(runtime, xml, inputs, None)()?;
+    let precision = graph.precision().to_owned();
+    Ok((Box::new(graph), precision))
+}
+
+/// Networks to be watched while they draw: those of the picture compiled, that of the text on demand.
+pub(super) struct Resident {
+    text_encoder: Box<dyn Graph>,
+    transformer: CompiledGraph,
+    vae_decoder: CompiledGraph,
+    /// The arithmetic of the transformer, by the device's own word.
+    pub(super) precision: String,
+}
+
+/// Compiles networks to be watched.
+///
+/// # Errors
+/// When one does not compile.
+pub(super) fn resident(
+    settings: &Settings,
+    runtime: &mut Runtime,
+    parts: &Parts,
+) -> Result<Resident> {
+    let openvino = &settings.openvino;
+    let transformer = compile(openvino, runtime, &parts.transformer, TRANSFORMER, None)?;
+    let vae_decoder = compile(openvino, runtime, &parts.vae_decoder, VAE_DECODER, None)?;
+    let networks = Compiling {
+        openvino,
+        files: &parts.files,
+    };
+    let again = networks.again(runtime, &parts.text_encoder, TEXT_ENCODER, None);
+    Ok(Resident {
+        text_encoder: coming(None, again),
+        precision: transformer.precision().to_owned(),
+        transformer,
+        vae_decoder,
+    })
+}
+
+impl Resident {
+    /// Puts each network of the picture behind what `watch` makes of it.
+    pub(super) fn watched(self, watch: impl Fn(Part, CompiledGraph) -> Box<dyn Graph>) -> Networks {
+        Networks {
+            text_encoder: self.text_encoder,
+            transformer: watch(Part::Transformer, self.transformer),
+            vae_decoder: watch(Part::VaeDecoder, self.vae_decoder),
+        }
+    }
+}
+
+/// Shape `[batch, channels, h, w]` of the latents that most pictures will have, where a network of their own pays.
+fn shape_of_most_pictures(
+    openvino: &OpenvinoSettings,
+    parts: &Parts,
+    rules: &Rules,
+) -> Option<[usize; 4]> {
+    let facts = &parts.facts;
+    let latents = |pixels: u32| pixels as usize / facts.vae_scale_factor;
+    let (height, width) = (
+        latents(parts.defaults.height_px),
+        latents(parts.defaults.width_px),
+    );
+    let tokens = height * width / facts.patch_size.pow(2);
+    let guided = rules.scheduler.kind().default_guidance().is_active();
+    // A traced transformer has one shape already, or computes something else for another.
+    let worth = openvino.device == "CPU" && parts.formats[1].is_some() && tokens >= SHAPED_TOKENS;
+    worth.then_some([
+        1 + usize::from(guided),
+        facts.latent_channels,
+        height,
+        width,
+    ])
+}
+
+/// Compiles networks from the very files that are held.
+struct Compiling<'a> {
+    openvino: &'a OpenvinoSettings,
+    files: &'a Arc<HeldFiles>,
+}
+
+impl Compiling<'_> {
+    /// The transformer, with the arithmetic in force.
+    fn transformer(
+        &self,
+        runtime: &Runtime,
+        xml: &Path,
+        shape: Option<[usize; 4]>,
+    ) -> Result<(Box<dyn Graph>, String), EngineError> {
+        let mut compile = self.again(runtime, xml, TRANSFORMER, shape);
+        let graph = compile()?;
+        let precision = graph.precision().to_owned();
+        let Some(shape) = shape else {
+            return Ok((Box::new(graph), precision));
+        };
+        let mut any = self.again(runtime, xml, TRANSFORMER, None);
+        let graph = ShapedGraph::new(
+            LATENTS,
+            shape.to_vec(),
+            OnDemandGraph::there(Box::new(graph), move || Ok(Box::new(compile()?))),
+            OnDemandGraph::new(move || Ok(Box::new(any()?))),
+        );
+        Ok((Box::new(graph), precision))
+    }
+
+    /// Compiles the network at `xml` whenever it is called; with a shape, for those latents alone.
+    fn again(
+        &self,
+        runtime: &Runtime,
+        xml: &Path,
+        inputs: &'static [&'static str],
+        shape: Option<[usize; 4]>,
+    ) -> impl FnMut() -> Result<CompiledGraph, EngineError> + use<> {
+        let (openvino, mut runtime) = (self.openvino.clone(), runtime.clone());
+        let (xml, files) = (xml.to_owned(), Arc::clone(self.files));
+        move || {
+            let placed = files.place(&xml).map_err(|error| EngineError::Graph {
+                path: xml.clone(),
+                verb: "read",
+                detail: format!(
+                    "another file has its name, and the former one cannot be linked to: {error}"
+                ),
+            })?;
+            let fixed = shape.as_ref().map(|shape| (LATENTS, shape.as_slice()));
+            compile(&openvino, &mut runtime, placed.xml(), inputs, fixed)
+        }
     }
 }

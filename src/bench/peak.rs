@@ -77,6 +77,7 @@ pub fn matmul_peak(
             precision: options.precision,
             threads: options.threads,
             inputs: &["x"],
+            fixed: None,
         },
     )?;
     let x = Tensor::f32([SIDE, 1], vec![1.0; SIDE]);

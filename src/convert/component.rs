@@ -22,7 +22,7 @@ use crate::model::{
 };
 
 /// The converter's revision: changes whenever the same source and options would give other files.
-pub const REVISION: u32 = 3;
+pub const REVISION: u32 = 4;
 
 /// How the weights of each component are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +197,7 @@ impl<Spec: Clone> Opened<Spec> {
             spec: self.spec.clone(),
             weights: self.format,
             fingerprint: self.fingerprint(),
+            quantization: None,
         }
     }
 }

@@ -255,6 +255,7 @@ fn entry<Spec: Clone>(spec: &Spec, weights: WeightsFormat, key: String) -> Compo
         spec: spec.clone(),
         weights,
         fingerprint: key,
+        quantization: None,
     }
 }
 

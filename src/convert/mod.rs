@@ -20,20 +20,20 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
-pub use component::{ComponentWeights, REVISION};
-pub use error::ConvertError;
-pub use gradual::{Gradual, GradualOptions};
-pub use progress::Progress;
-pub use source::{WeightsSource, parse_header};
-
 use crate::engine::Runtime;
 use crate::model::{
     ComponentEntry, Manifest, ModelDirectory, TextEncoderSpec, TransformerSpec, VaeSpec,
 };
 use checkpoint::{Checkpoint, Pages};
 use component::make_all;
+pub use component::{ComponentWeights, REVISION};
+pub use error::ConvertError;
+pub use gradual::{Gradual, GradualOptions};
 use progress::Attention;
-use staging::Staging;
+pub use progress::Progress;
+pub(crate) use quantise::{quantise_int4, quantise_int8};
+pub use source::{WeightsSource, parse_header};
+pub(crate) use staging::Staging;
 
 /// What to convert, where to, and how its weights are stored.
 #[derive(Debug, Clone)]
@@ -117,6 +117,7 @@ impl Entries {
             text_encoder: self.text_encoder,
             transformer: self.transformer,
             vae_decoder: self.vae_decoder,
+            calibration: None,
             files: staging.files().clone(),
         }
     }

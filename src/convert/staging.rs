@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A model in the making.
 #[derive(Debug)]
-pub(super) struct Staging {
+pub(crate) struct Staging {
     output: PathBuf,
     folder: TempDir,
     files: BTreeMap<String, FileEntry>,
@@ -44,7 +44,7 @@ pub(super) struct Staging {
 
 impl Staging {
     /// Prepares to make the model directory `output`, when no other conversion is running beside it.
-    pub(super) fn begin(output: &Path, progress: &dyn Progress) -> Result<Self, ConvertError> {
+    pub(crate) fn begin(output: &Path, progress: &dyn Progress) -> Result<Self, ConvertError> {
         let write = |path: &Path| {
             let path = path.to_owned();
             move |source| ConvertError::Write { path, source }
@@ -104,17 +104,17 @@ impl Staging {
     }
 
     /// Where `name` will be written.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// What was written so far.
-    pub(super) fn files(&self) -> &BTreeMap<String, FileEntry> {
+    pub(crate) fn files(&self) -> &BTreeMap<String, FileEntry> {
         &self.files
     }
 
     /// Writes a small file.
-    pub(super) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), ConvertError> {
+    pub(crate) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), ConvertError> {
         let path = self.path(name);
         let written = (|| {
             if let Some(parent) = path.parent() {
@@ -138,7 +138,7 @@ impl Staging {
     }
 
     /// Notes a file that was written by other hands.
-    pub(super) fn record(&mut self, name: &str, summary: &BinSummary) {
+    pub(crate) fn record(&mut self, name: &str, summary: &BinSummary) {
         self.note(name, summary);
         self.changed = true;
     }
@@ -153,7 +153,7 @@ impl Staging {
 
     /// Takes `names` from the earlier model in the output's place, if it was made with the same `fingerprint` and the
     /// files are what its manifest says. Returns whether it did.
-    pub(super) fn take_over(
+    pub(crate) fn take_over(
         &mut self,
         fingerprint: &str,
         names: &[&str],
@@ -192,7 +192,7 @@ impl Staging {
     }
 
     /// Takes a file that was made elsewhere, which stays there.
-    pub(super) fn adopt(
+    pub(crate) fn adopt(
         &mut self,
         from: &Path,
         name: &str,
@@ -204,6 +204,12 @@ impl Staging {
 
     fn link(&mut self, from: &Path, name: String, entry: FileEntry) -> Result<(), ConvertError> {
         let (from, to) = (from.join(&name), self.folder.path().join(&name));
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).map_err(|source| ConvertError::Write {
+                path: parent.to_owned(),
+                source,
+            })?;
+        }
         if fs::hard_link(&from, &to).is_err() {
             fs::copy(&from, &to).map_err(|source| ConvertError::Write { path: to, source })?;
         }
@@ -212,7 +218,7 @@ impl Staging {
     }
 
     /// Adds the manifest and moves the folder to its place; an earlier model there is replaced.
-    pub(super) fn publish(self, manifest: &Manifest) -> Result<ModelDirectory, ConvertError> {
+    pub(crate) fn publish(self, manifest: &Manifest) -> Result<ModelDirectory, ConvertError> {
         let write = |path: &Path| {
             let path = path.to_owned();
             move |source| ConvertError::Write { path, source }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use openvino::{
-    DeviceType, ElementType, InferRequest, InferenceErrorKind, PropertyKey, RwPropertyKey, Shape,
+    DeviceType, ElementType, InferRequest, InferenceErrorKind, PartialShape, PropertyKey,
+    RwPropertyKey, Shape,
 };
 
 use super::rest::{Shapes, resting_inputs};
@@ -36,6 +37,8 @@ pub struct CompileOptions<'a> {
     pub threads: Option<u16>,
     /// Names of the inputs that the caller will set where they exist.
     pub inputs: &'a [&'a str],
+    /// An input that will always have this shape. A network with one cannot be used any more once an inference was stopped.
+    pub fixed: Option<(&'a str, &'a [usize])>,
 }
 
 /// A compiled network and its one inference request.
@@ -43,6 +46,8 @@ pub struct CompiledGraph {
     path: PathBuf,
     request: InferRequest,
     inputs: HashMap<String, Port>,
+    outputs: Vec<String>,
+    is_fixed: bool,
     precision: String,
     /// Shapes of the last inference that came to its end: those that every part of the network agrees on.
     settled: Shapes,
@@ -67,7 +72,10 @@ impl CompiledGraph {
             }
         };
         let device = DeviceType::from(options.device);
-        let model = read(&mut runtime.core(), xml)?;
+        let mut model = read(&mut runtime.core(), xml)?;
+        if let Some((input, shape)) = options.fixed {
+            fix(&mut model, input, shape).map_err(failed("compiled"))?;
+        }
         let mut compiled = runtime
             .core()
             .compile_model(&model, device)
@@ -78,6 +86,10 @@ impl CompiledGraph {
                 inputs.insert((*name).to_owned(), port(&node).map_err(failed("compiled"))?);
             }
         }
+        let outputs = (0..compiled.get_output_size().map_err(failed("compiled"))?)
+            .map(|index| compiled.get_output_by_index(index)?.get_name())
+            .collect::<Result<_, _>>()
+            .map_err(failed("compiled"))?;
         let precision = match compiled.get_property(&PRECISION.into()) {
             Ok(precision) => precision.into_owned(),
             // AUTO has none of its own: the device that it has chosen has.
@@ -90,6 +102,8 @@ impl CompiledGraph {
             path: xml.to_owned(),
             request,
             inputs,
+            outputs,
+            is_fixed: options.fixed.is_some(),
             precision,
             settled: Shapes::new(),
         })
@@ -98,6 +112,51 @@ impl CompiledGraph {
     /// The arithmetic in force, by the device's own word.
     pub fn precision(&self) -> &str {
         &self.precision
+    }
+
+    /// Runs the network as [`Graph::infer`] does and returns all of its outputs, by name.
+    ///
+    /// # Errors
+    /// Those of [`Graph::infer`].
+    pub fn infer_all(
+        &mut self,
+        inputs: &[(&str, &Tensor)],
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Vec<(String, Tensor)>, EngineError> {
+        self.run(inputs, cancelled)?;
+        (0..self.outputs.len())
+            .map(|index| Ok((self.outputs[index].clone(), self.output(index)?)))
+            .collect()
+    }
+
+    /// One inference, to its end or to where it is cancelled.
+    fn run(
+        &mut self,
+        inputs: &[(&str, &Tensor)],
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), EngineError> {
+        let shapes = shapes_of(inputs);
+        self.start(inputs)?;
+        match self.finish(cancelled) {
+            Ok(()) => {
+                self.settled = shapes;
+                Ok(())
+            }
+            Err(EngineError::Cancelled) if self.settled != shapes && !self.is_fixed => {
+                self.rest(&shapes)?;
+                Err(EngineError::Cancelled)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A copy of an output of the last inference.
+    fn output(&self, index: usize) -> Result<Tensor, EngineError> {
+        let output = self
+            .request
+            .get_output_tensor_by_index(index)
+            .map_err(|error| self.failed(&error))?;
+        copy_out(&output, &self.path)
     }
 
     /// Sets the inputs and starts.
@@ -199,6 +258,20 @@ fn configure(
     Ok(())
 }
 
+/// Gives an input one shape.
+fn fix(
+    model: &mut openvino::Model,
+    input: &str,
+    shape: &[usize],
+) -> Result<(), openvino::InferenceError> {
+    let dims: Vec<i64> = shape
+        .iter()
+        .map(|&dim| i64::try_from(dim).expect("sizes in memory fit i64"))
+        .collect();
+    let rank = i64::try_from(dims.len()).expect("ranks are small");
+    model.reshape_input_by_name(input, &PartialShape::new_static(rank, &dims)?)
+}
+
 /// The device that runs a network compiled for AUTO, or the first of those it may choose from.
 fn executing(compiled: &openvino::CompiledModel, beneath: &[String]) -> String {
     let running = compiled.get_property(&PropertyKey::Other("EXECUTION_DEVICES".into()));
@@ -238,21 +311,8 @@ impl Graph for CompiledGraph {
         inputs: &[(&str, &Tensor)],
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Tensor, EngineError> {
-        let shapes = shapes_of(inputs);
-        self.start(inputs)?;
-        match self.finish(cancelled) {
-            Ok(()) => self.settled = shapes,
-            Err(EngineError::Cancelled) if self.settled != shapes => {
-                self.rest(&shapes)?;
-                return Err(EngineError::Cancelled);
-            }
-            Err(error) => return Err(error),
-        }
-        let output = self
-            .request
-            .get_output_tensor_by_index(0)
-            .map_err(|error| self.failed(&error))?;
-        copy_out(&output, &self.path)
+        self.run(inputs, cancelled)?;
+        self.output(0)
     }
 }
 

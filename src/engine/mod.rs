@@ -9,8 +9,10 @@ mod error;
 mod graph;
 mod memory;
 mod on_demand;
+mod profile;
 mod rest;
 mod runtime;
+mod shaped;
 
 pub use compiled::{CompileOptions, CompiledGraph};
 pub use end::end_process;
@@ -18,4 +20,6 @@ pub use error::EngineError;
 pub use graph::{Elements, Graph, Port, Tensor};
 pub use memory::give_back_memory;
 pub use on_demand::OnDemandGraph;
+pub use profile::{ProfileOptions, ProfiledNode};
 pub use runtime::{DeviceInfo, Runtime};
+pub use shaped::ShapedGraph;

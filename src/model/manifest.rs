@@ -12,6 +12,7 @@ use super::config_json::ConfigError;
 use super::digest::hex;
 use super::directory::ModelDirectory;
 use super::index::PipelineClass;
+use super::quantization::{CalibrationEntry, Quantization, QuantizationMode};
 use super::spec::{TextEncoderSpec, TransformerSpec, VaeSpec};
 
 /// How the weights of a component are stored.
@@ -83,6 +84,22 @@ pub struct ComponentEntry<Spec> {
     pub weights: WeightsFormat,
     /// Digest of everything that decided its files: source files, configuration, options, converter.
     pub fingerprint: String,
+    /// How it was quantised, where `pixart quantize` did that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
+}
+
+impl<Spec> ComponentEntry<Spec> {
+    /// How its weights are stored and computed with, in words, such as `int8 full`.
+    fn words(&self) -> String {
+        match &self.quantization {
+            Some(Quantization {
+                mode: mode @ (QuantizationMode::Hybrid | QuantizationMode::Full),
+                ..
+            }) => format!("{} {mode}", self.weights),
+            _ => self.weights.to_string(),
+        }
+    }
 }
 
 /// One file of the model.
@@ -119,6 +136,9 @@ pub struct Manifest {
     pub transformer: ComponentEntry<TransformerSpec>,
     /// The decoder of the autoencoder.
     pub vae_decoder: ComponentEntry<VaeSpec>,
+    /// Where the ranges of activations come from, where any are computed in integers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationEntry>,
     /// Every file but this one, by its path with forward slashes.
     pub files: BTreeMap<String, FileEntry>,
 }
@@ -215,12 +235,12 @@ impl Manifest {
     /// How the weights are stored, in words: one format where all components have the same, each one's otherwise.
     pub fn weights(&self) -> String {
         let [text_encoder, transformer, vae_decoder] = [
-            self.text_encoder.weights,
-            self.transformer.weights,
-            self.vae_decoder.weights,
+            self.text_encoder.words(),
+            self.transformer.words(),
+            self.vae_decoder.words(),
         ];
         if text_encoder == transformer && transformer == vae_decoder {
-            transformer.to_string()
+            transformer
         } else {
             format!(
                 "text_encoder {text_encoder}, transformer {transformer}, vae_decoder {vae_decoder}"

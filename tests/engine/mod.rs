@@ -12,6 +12,7 @@ fn options(device: &str, precision: Precision) -> CompileOptions<'_> {
         precision,
         threads: None,
         inputs: &["latents", "no such input"],
+        fixed: None,
     }
 }
 

@@ -125,6 +125,7 @@ impl Reader {
             precision: Precision::F32,
             threads: None,
             inputs: &["picture"],
+            fixed: None,
         };
         let properties = fs::read_to_string(folder.join("reader.json"))
             .with_context(|| format!("{} has no reader.json", folder.display()))?;

@@ -15,12 +15,12 @@ use serde_json::json;
 use super::super::progress::{ConvertProgress, Interrupt};
 use super::super::say;
 use crate::app::App;
-use crate::app::bench::Component;
 use crate::bench::MemoryWatch;
-use crate::engine::{Graph as _, Tensor};
+use crate::engine::Tensor;
+use crate::model::Part;
 use crate::model::Variant;
 
-/// [`Component`] on the command line, by the names of the parts of a checkpoint.
+/// [`Part`] on the command line, by the names of the parts of a checkpoint.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(super) enum Network {
@@ -66,9 +66,9 @@ pub(super) fn serve(
     interrupt: &Interrupt,
 ) -> Result<()> {
     let component = match network {
-        Network::TextEncoder => Component::TextEncoder,
-        Network::Transformer => Component::Transformer,
-        Network::VaeDecoder => Component::VaeDecoder,
+        Network::TextEncoder => Part::TextEncoder,
+        Network::Transformer => Part::Transformer,
+        Network::VaeDecoder => Part::VaeDecoder,
     };
     let start = Instant::now();
     let memory = MemoryWatch::start();
@@ -76,11 +76,11 @@ pub(super) fn serve(
     let progress = ConvertProgress::new(interrupt.clone(), true);
     let model = app.model(&mut runtime, variant, &progress)?;
     let checked = start.elapsed();
-    let mut graph = app.load_component(&mut runtime, &model, component)?;
+    let (mut graph, precision) = app.load_component(&runtime, &model, component)?;
     say(&json!({
         "ready_seconds": start.elapsed().as_secs_f64(),
         "check_seconds": checked.as_secs_f64(),
-        "precision": graph.precision(),
+        "precision": precision,
         "memory": memory.finish(),
     })
     .to_string())?;

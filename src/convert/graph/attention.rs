@@ -2,7 +2,7 @@
 
 use super::Built;
 use crate::convert::weights::signed;
-use crate::ir::{Attention, ElementType, Graph, Value};
+use crate::ir::{ElementType, Graph, Value};
 
 /// Query blocks of [`blocked_attention`]. 16 to 64 run alike; 32 keep the scores of one block at 1024×1024 px to 32 MB.
 const QUERY_BLOCKS: usize = 32;
@@ -27,23 +27,32 @@ impl Heads {
         Ok(graph.reshape(shaped, &[0, 0, signed(self.count * self.size)])?)
     }
 
-    /// Attention over queries, keys and values of `[B, tokens, heads · head_size]`; the same shape comes back.
+    /// `softmax(q · kᵀ · scale + bias) · v` over queries, keys and values of `[B, tokens, heads · head_size]`; the same shape
+    /// comes back.
+    ///
+    /// Written out, as the device fuses products and softmax into one kernel all the same: of a `ScaledDotProductAttention` it
+    /// would first transpose the keys by themselves (docs/adr/0015). The scale meets the queries, which are fewer than scores.
     pub(super) fn attend(
         self,
         graph: &mut Graph,
         [query, key, value]: [Value; 3],
         scores: Scores,
     ) -> Built<Value> {
+        let query = if (scores.scale - 1.0).abs() < f32::EPSILON {
+            query
+        } else {
+            let scale = graph.scalar(scores.scale)?;
+            graph.multiply(query, scale)
+        };
         let query = self.apart(graph, query)?;
         let key = self.apart(graph, key)?;
         let value = self.apart(graph, value)?;
-        let attended = graph.attention(Attention {
-            query,
-            key,
-            value,
-            mask: scores.bias,
-            scale: scores.scale,
-        })?;
+        let mut products = graph.matmul_transposed(query, key);
+        if let Some(bias) = scores.bias {
+            products = graph.add(products, bias);
+        }
+        let shares = graph.softmax(products);
+        let attended = graph.matmul(shares, value);
         self.together(graph, attended)
     }
 }

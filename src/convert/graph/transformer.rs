@@ -7,7 +7,7 @@
 
 use super::attention::{Heads, Scores, mask_bias};
 use super::{Built, DYNAMIC, apply};
-use crate::convert::weights::{Bias, Linear, Weights, signed};
+use crate::convert::weights::{Bias, Weights, signed};
 use crate::ir::{ElementType, Graph, Value, Window};
 use crate::model::TransformerSpec;
 
@@ -322,21 +322,51 @@ impl Layer<'_> {
         }
     }
 
-    /// The linear layers `parts` of one attention, over the same input, as one.
-    fn projections(&self, graph: &mut Graph, attention: &str, parts: &[&str]) -> Built<Linear> {
-        let names: Vec<String> = parts
-            .iter()
-            .map(|part| self.name(&format!("{attention}.{part}")))
-            .collect();
+    /// One linear layer of an attention over `x`.
+    ///
+    /// Queries, keys and values as one layer would be one product instead of three, and slower: the device takes its attention's
+    /// inputs as they come from a product, and reads the parts of a wider one with gaps (docs/adr/0015).
+    fn project(&self, graph: &mut Graph, attention: &str, part: &str, x: Value) -> Built<Value> {
+        let name = self.name(&format!("{attention}.{part}"));
         let inner = self.spec.inner_dim();
         let bias = if self.spec.attention_bias {
             Bias::Added
         } else {
             Bias::None
         };
-        self.weights
-            .fused_linear(graph, &names, [inner, inner], bias)
+        let linear = self
+            .weights
+            .fused_linear(graph, &[name], [inner, inner], bias)?;
+        Ok(apply(graph, linear, x))
     }
+
+    /// The attention called `attention`: queries from `hidden`, keys and values from `context`, and its output layer.
+    fn attend(&self, graph: &mut Graph, attention: &str, from: From) -> Built<Value> {
+        let query = self.project(graph, attention, "to_q", from.hidden)?;
+        let key = self.project(graph, attention, "to_k", from.context)?;
+        let value = self.project(graph, attention, "to_v", from.context)?;
+        let attended =
+            self.heads()
+                .attend(graph, [query, key, value], self.scores(from.context_bias))?;
+        let inner = self.spec.inner_dim();
+        let output = self.weights.linear(
+            graph,
+            &self.name(&format!("{attention}.to_out.0")),
+            [inner, inner],
+        )?;
+        Ok(apply(graph, output, attended))
+    }
+}
+
+/// What an attention looks from and at.
+#[derive(Clone, Copy)]
+struct From {
+    /// Queries, `[B, tokens, inner]`.
+    hidden: Value,
+    /// Keys and values, `[B, L, inner]`.
+    context: Value,
+    /// Added to the scores; broadcasts to `[B, heads, tokens, L]`.
+    context_bias: Option<Value>,
 }
 
 /// What every block is conditioned with.
@@ -373,28 +403,27 @@ fn block(
             scale: parts[1],
         },
     )?;
-    let qkv = layer.projections(graph, "attn1", &["to_q", "to_k", "to_v"])?;
-    let qkv = apply(graph, qkv, normed);
-    let qkv = graph.split(qkv, 2, 3)?;
-    let attended = layer
-        .heads()
-        .attend(graph, [qkv[0], qkv[1], qkv[2]], layer.scores(None))?;
-    let output = weights.linear(graph, &layer.name("attn1.to_out.0"), [inner, inner])?;
-    let attended = apply(graph, output, attended);
+    let attended = layer.attend(
+        graph,
+        "attn1",
+        From {
+            hidden: normed,
+            context: normed,
+            context_bias: None,
+        },
+    )?;
     let gated = graph.multiply(attended, parts[2]);
     let hidden = graph.add(hidden, gated);
 
-    let query = layer.projections(graph, "attn2", &["to_q"])?;
-    let query = apply(graph, query, hidden);
-    let key_value = layer.projections(graph, "attn2", &["to_k", "to_v"])?;
-    let key_value = apply(graph, key_value, conditions.text);
-    let key_value = graph.split(key_value, 2, 2)?;
-    let scores = layer.scores(Some(conditions.text_bias));
-    let attended = layer
-        .heads()
-        .attend(graph, [query, key_value[0], key_value[1]], scores)?;
-    let output = weights.linear(graph, &layer.name("attn2.to_out.0"), [inner, inner])?;
-    let attended = apply(graph, output, attended);
+    let attended = layer.attend(
+        graph,
+        "attn2",
+        From {
+            hidden,
+            context: conditions.text,
+            context_bias: Some(conditions.text_bias),
+        },
+    )?;
     let hidden = graph.add(hidden, attended);
 
     let normed = modulated_norm(
