@@ -15,7 +15,8 @@
 //!
 //! `cli/generate.rs` takes the short way: flags → domain::GenerateRequest → `pipeline/`. `app.rs` puts either together.
 //!
-//! A checkpoint takes another: `pull/` fetches a diffusers directory from a hub, `convert/` reads it and writes OpenVINO IR.
+//! A checkpoint takes another: `pull/` fetches a diffusers directory from a hub, `convert/` reads it and writes OpenVINO IR,
+//! and `quantize/` makes that smaller and faster.
 //!
 //! | layer | room | what lives there |
 //! |---|---|---|
@@ -32,6 +33,7 @@
 //! | side | [`pull`] | a repository on a hub → a diffusers directory, resumed and checked |
 //! | side | [`convert`] | a diffusers directory → IR, streamed tensor by tensor |
 //! | side | [`synthesize`] | a diffusers directory of published shapes and generated weights, for trials |
+//! | side | [`quantize`] | a converted model → one that computes in integers, by pictures of its own |
 //! | 4 | [`bench`] | times, memory and FLOPs of a pipeline's stages, and what a machine can at most |
 //! | 6 | [`app`], [`cli`] | the composition root and the subcommands |
 //!
@@ -50,6 +52,7 @@ pub mod jobs;
 pub mod model;
 pub mod pipeline;
 pub mod pull;
+pub mod quantize;
 pub mod synthesize;
 pub mod telemetry;
 pub mod worker;

@@ -14,6 +14,7 @@ use crate::model::{ModelError, SchedulerConfigError};
 use crate::pipeline::PipelineError;
 use crate::pipeline::tokenizer::TokenizerError;
 use crate::pull::PullError;
+use crate::quantize::QuantizeError;
 use crate::synthesize::SynthesizeError;
 use crate::telemetry::LogError;
 
@@ -116,6 +117,26 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             ConvertError::Engine(error) => engine_code(error),
             _ => MODEL,
         });
+    }
+    if let Some(error) = cause.downcast_ref::<QuantizeError>() {
+        return match error {
+            QuantizeError::NothingToDo
+            | QuantizeError::OntoItself { .. }
+            | QuantizeError::UnknownOperation { .. }
+            | QuantizeError::Captions(_)
+            | QuantizeError::Statistics(_) => Some(USAGE),
+            QuantizeError::ForeignModel { .. }
+            | QuantizeError::AlreadyQuantized { .. }
+            | QuantizeError::Ir(_) => Some(MODEL),
+            QuantizeError::NoIntegers { .. } | QuantizeError::NotInIntegers { .. } => Some(RUNTIME),
+            QuantizeError::Write { .. } | QuantizeError::WriteIr(_) => Some(OUTPUT),
+            QuantizeError::Cancelled => Some(INTERRUPTED),
+            // Theirs are passed through, and have codes of their own.
+            QuantizeError::Model(error) => code_of(error),
+            QuantizeError::Output(error) => code_of(error),
+            QuantizeError::Engine(error) => code_of(error),
+            QuantizeError::Pipeline(error) => code_of(error),
+        };
     }
     if let Some(error) = cause.downcast_ref::<PullError>() {
         return Some(pull_code(error));

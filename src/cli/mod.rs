@@ -9,6 +9,7 @@ mod info;
 mod output;
 mod progress;
 mod pull;
+mod quantize;
 mod serve;
 mod synthesize;
 
@@ -41,6 +42,7 @@ enum Command {
     Healthcheck(healthcheck::Healthcheck),
     Pull(pull::Pull),
     Convert(convert::Convert),
+    Quantize(Box<quantize::Quantize>),
     Info(info::Info),
     #[command(hide = true)]
     Synthesize(synthesize::Synthesize),
@@ -201,6 +203,7 @@ fn run_command() -> u8 {
         Command::Healthcheck(command) => command.run(&cli.common),
         Command::Pull(command) => command.run(&cli.common),
         Command::Convert(command) => command.run(&cli.common),
+        Command::Quantize(command) => command.run(&cli.common),
         Command::Info(command) => command.run(&cli.common),
         Command::Synthesize(command) => command.run(),
         Command::Bench(command) => command.run(&cli.common),

@@ -17,6 +17,7 @@ use signal_hook::flag;
 use crate::convert;
 use crate::pipeline::{Event, PipelineError, Watch};
 use crate::pull;
+use crate::quantize;
 use crate::synthesize;
 
 /// Whether Ctrl-C (or a request to terminate) has come. Where nobody looks at it, and at the second, the process ends.
@@ -160,6 +161,77 @@ impl convert::Progress for ConvertProgress {
 
     fn cancelled(&self) -> bool {
         self.interrupt.came()
+    }
+}
+
+/// A quantisation's progress: a bar over the pictures of the calibration, then one over weights.
+pub(super) struct QuantizeProgress {
+    interrupt: Interrupt,
+    pictures: ProgressBar,
+    weights: ProgressBar,
+}
+
+impl QuantizeProgress {
+    pub(super) fn new(interrupt: Interrupt, quiet: bool) -> Self {
+        let bar = |template: &str| {
+            let bar = if quiet {
+                ProgressBar::hidden()
+            } else {
+                ProgressBar::new(0)
+            };
+            bar.set_style(style(template));
+            bar
+        };
+        Self {
+            interrupt,
+            pictures: bar("calibrating {wide_bar} picture {pos}/{len} {elapsed}, {eta} left"),
+            weights: bar("quantising {wide_bar} {human_pos}/{human_len} weights {eta}"),
+        }
+    }
+
+    /// Takes the bars away.
+    pub(super) fn finish(&self) {
+        self.pictures.finish_and_clear();
+        self.weights.finish_and_clear();
+    }
+}
+
+impl convert::Progress for QuantizeProgress {
+    fn entered(&self) {
+        self.interrupt.enter();
+    }
+
+    fn left(&self) {
+        self.interrupt.leave();
+    }
+
+    fn begin(&self, _component: &str, weights: u64) {
+        self.pictures.finish_and_clear();
+        self.weights.inc_length(weights);
+    }
+
+    fn advance(&self, weights: u64) {
+        self.weights.inc(weights);
+    }
+
+    fn unchanged(&self, _component: &str) {}
+
+    fn cancelled(&self) -> bool {
+        self.interrupt.came()
+    }
+}
+
+impl quantize::QuantizeProgress for QuantizeProgress {
+    fn calibrating(&self, done: u32, samples: u32) {
+        self.pictures.set_length(samples.into());
+        self.pictures.set_position(done.into());
+        self.pictures.reset_eta();
+        // A large model's picture takes minutes: the clock shows that it lives.
+        self.pictures.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    fn sampled(&self) {
+        self.pictures.inc(1);
     }
 }
 

@@ -7,6 +7,7 @@ mod formats;
 mod info;
 mod interrupt;
 mod models;
+mod quantize;
 mod refuses;
 
 use std::fs;

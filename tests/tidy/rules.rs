@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::source::{Source, climbs, first_segments, lines_with};
 
 /// The rooms and their layers. Imports go to a lower layer only; the exceptions are in [`may_import`].
-const ROOMS: [(&str, u8); 16] = [
+const ROOMS: [(&str, u8); 17] = [
     ("domain", 0),
     ("config", 1),
     ("model", 1),
@@ -14,6 +14,7 @@ const ROOMS: [(&str, u8); 16] = [
     ("engine", 2),
     ("pipeline", 3),
     ("convert", 3),
+    ("quantize", 4),
     ("pull", 2),
     ("synthesize", 2),
     ("bench", 4),
@@ -103,10 +104,13 @@ fn layer(room: &str) -> Option<u8> {
 /// Whether a file of room `from` may name room `to`.
 fn may_import(from: &str, to: &str) -> bool {
     match (from, to) {
-        // Subcommands are thin: they call the composition root, which knows none of them.
-        ("cli", "app") => true,
+        // Subcommands are thin: they call the composition root, which knows none of them. What quantises takes the IR that
+        // conversion writes, and publishes its own as conversion does.
+        ("cli", "app") | ("quantize", "convert") => true,
         // A checkpoint's way and a picture's way meet in the model directory, nowhere else; what serves never converts.
-        (_, "convert" | "pull" | "synthesize") if from != to => matches!(from, "app" | "cli"),
+        (_, "convert" | "pull" | "synthesize" | "quantize") if from != to => {
+            matches!(from, "app" | "cli")
+        }
         // What draws reports to who asks it to; that one counts.
         (_, "telemetry") if from != "telemetry" => layer(from) >= layer("jobs"),
         _ => from == to || layer(to).is_some_and(|to| layer(from) > Some(to)),

@@ -1,0 +1,308 @@
+//! What quantising needs of the rest: a pipeline over networks that are watched, and the settings in force.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result};
+
+use super::{App, Model, Parts, Rules, networks};
+use crate::convert::ConvertError;
+use crate::domain::{GenerateRequest, ImageSize, RequestDraft, Seed, Steps};
+use crate::engine::{Graph, Runtime};
+use crate::model::{ForeignModel, ModelDirectory, Part, check_free_space};
+use crate::pipeline::{Pipeline, Planner};
+use crate::quantize::{
+    Assembly, Caption, Component, ComponentOptions, ObservedGraph, QuantizeError, QuantizeProgress,
+    RangeRule, Statistics, StatisticsKey, Work, built_in_captions, calibrate, captions_digest,
+    read_captions,
+};
+
+/// What becomes of each component.
+#[derive(Debug, Clone)]
+pub struct Choices {
+    /// Components that change, and how.
+    pub parts: Vec<(Part, ComponentOptions)>,
+    /// Operations that stay in floats, of whichever component.
+    pub in_float: Vec<String>,
+}
+
+/// Which pictures are drawn to see ranges.
+#[derive(Debug, Clone)]
+pub struct CalibrationOptions {
+    /// A file of captions; the built-in ones where there is none.
+    pub captions: Option<PathBuf>,
+    /// How many pictures.
+    pub samples: u32,
+    /// Denoising steps of each; the scheduler's own where left out.
+    pub steps: Option<Steps>,
+    /// Their size; the model's own where left out.
+    pub size: Option<ImageSize>,
+    /// Seed of the first.
+    pub seed: u64,
+    /// Which range counts.
+    pub range: RangeRule,
+    /// Where what was seen is kept.
+    pub statistics: Option<PathBuf>,
+}
+
+/// What to quantise, and how.
+#[derive(Debug, Clone)]
+pub struct QuantizeOptions {
+    /// The model.
+    pub model: PathBuf,
+    /// Where the new one goes.
+    pub output: PathBuf,
+    /// What it is called; as the model unless given.
+    pub name: Option<String>,
+    /// What becomes of each component.
+    pub choices: Choices,
+    /// Which pictures are drawn to see ranges.
+    pub calibration: CalibrationOptions,
+}
+
+impl App {
+    /// Names of the operations of each chosen component that can be computed in integers.
+    ///
+    /// # Errors
+    /// When the model is not one that pixart converted, or is quantised already.
+    pub fn operations(
+        &self,
+        model: &Path,
+        choices: &Choices,
+    ) -> Result<Vec<(Part, Vec<String>)>, QuantizeError> {
+        let model = own_model(model)?;
+        Ok(open(&model, choices)?
+            .into_iter()
+            .map(|work| (work.part, names(&work)))
+            .collect())
+    }
+
+    /// Quantises a model.
+    ///
+    /// # Errors
+    /// When the model or a caption makes no sense, the device has no integer kernels for it, or the output cannot be written.
+    /// Nothing half-made is left, but for what calibration has seen.
+    pub fn quantize(
+        &self,
+        runtime: &mut Runtime,
+        options: QuantizeOptions,
+        progress: &dyn QuantizeProgress,
+    ) -> Result<ModelDirectory> {
+        if options.choices.parts.is_empty() {
+            return Err(QuantizeError::NothingToDo.into());
+        }
+        let model = own_model(&options.model)?;
+        if same_folder(&options.output, model.path()) {
+            return Err(QuantizeError::OntoItself {
+                path: options.output,
+            }
+            .into());
+        }
+        let mut work = open(&model, &options.choices)?;
+        let watched: Vec<usize> = (0..work.len())
+            .filter(|&index| work[index].options.needs_calibration())
+            .collect();
+        let mut entry = None;
+        if !watched.is_empty() {
+            self.check_integers(runtime)?;
+            let captions = match &options.calibration.captions {
+                Some(path) => read_captions(path, options.calibration.samples as usize)
+                    .map_err(QuantizeError::from)?,
+                None => built_in_captions(options.calibration.samples as usize),
+            };
+            let calibration = Calibration {
+                model: &model,
+                options: &options.calibration,
+                captions,
+            };
+            let seen = self.watch(runtime, &calibration, &work, progress)?;
+            for index in watched {
+                let part = work[index].part;
+                work[index].observed = seen
+                    .observed(part.name(), options.calibration.range)
+                    .map_err(QuantizeError::from)?;
+            }
+            entry = Some(seen.entry(options.calibration.range));
+        }
+        let assembly = Assembly {
+            source: &model,
+            work,
+            calibration: entry,
+            output: &options.output,
+            name: options.name,
+            device: &self.settings.openvino.device,
+            precision: self.settings.openvino.precision,
+        };
+        Ok(assembly.write(runtime, progress)?)
+    }
+
+    /// Holds that the device computes in 8-bit integers at all.
+    fn check_integers(&self, runtime: &Runtime) -> Result<(), QuantizeError> {
+        let device = &self.settings.openvino.device;
+        let devices = runtime.devices()?;
+        let meant: Vec<_> = devices
+            .iter()
+            .filter(|found| found.name == *device || found.name.split('.').next() == Some(device))
+            .collect();
+        // A device that is not there is refused when the first network is compiled.
+        match meant.first() {
+            Some(first)
+                if !meant
+                    .iter()
+                    .any(|found| found.capabilities.iter().any(|can| can == "INT8")) =>
+            {
+                Err(QuantizeError::NoIntegers {
+                    device: device.clone(),
+                    capabilities: first.capabilities.join(", "),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Draws the pictures of the calibration with the networks of `work` that need it watched. Returns what was seen.
+    fn watch(
+        &self,
+        runtime: &mut Runtime,
+        calibration: &Calibration<'_>,
+        work: &[Work],
+        progress: &dyn QuantizeProgress,
+    ) -> Result<Statistics> {
+        let folder = tempfile::tempdir().context(
+            "calibration needs a folder for the networks that it watches: name one in TMPDIR",
+        )?;
+        let mut parts = Parts::of(&Model::Own(Box::new(calibration.model.clone())))?;
+        self.check_memory(&parts)?;
+        let watched: Vec<&Work> = work
+            .iter()
+            .filter(|work| work.options.needs_calibration())
+            .collect();
+        let bytes = watched.iter().map(|work| work.component.bytes()).sum();
+        check_free_space(folder.path(), bytes).map_err(ConvertError::from)?;
+        for work in &watched {
+            let xml = folder.path().join(work.part.xml());
+            work.component.write_observed(&xml)?;
+            match work.part {
+                Part::TextEncoder => parts.text_encoder = xml,
+                Part::Transformer => parts.transformer = xml,
+                Part::VaeDecoder => parts.vae_decoder = xml,
+            }
+        }
+        let rules = Rules::read(&parts)?;
+        let resident = networks::resident(&self.settings, runtime, &parts)?;
+        let planner = self.planner(&parts, rules, runtime, resident.precision.clone())?;
+        let requests = calibration.requests(&planner);
+        let key = calibration.key(&planner, &requests);
+        let points: Vec<(String, Vec<String>)> = watched
+            .iter()
+            .map(|work| (work.part.name().to_owned(), work.component.point_names()))
+            .collect();
+        let mut statistics = Statistics::new(key, &points);
+        let file = calibration.options.statistics.as_deref();
+        if let Some(path) = file {
+            statistics = Statistics::kept(path, statistics).map_err(QuantizeError::from)?;
+        }
+        let statistics = Rc::new(RefCell::new(statistics));
+        let networks = resident.watched(|part, graph| -> Box<dyn Graph> {
+            if watched.iter().any(|work| work.part == part) {
+                let statistics = Rc::clone(&statistics);
+                Box::new(ObservedGraph::new(part.name(), graph, statistics))
+            } else {
+                Box::new(graph)
+            }
+        });
+        let mut pipeline = Pipeline::new(planner, networks);
+        calibrate(&mut pipeline, &requests, &statistics, file, progress)?;
+        drop(pipeline);
+        Ok(Rc::unwrap_or_clone(statistics).into_inner())
+    }
+}
+
+/// A calibration with its captions read.
+struct Calibration<'a> {
+    model: &'a ModelDirectory,
+    options: &'a CalibrationOptions,
+    captions: Vec<Caption>,
+}
+
+impl Calibration<'_> {
+    /// Picture i has the seed + i.
+    fn requests(&self, planner: &Planner) -> Vec<GenerateRequest> {
+        (0..)
+            .zip(&self.captions)
+            .map(|(index, caption)| {
+                let seed = Seed::new(self.options.seed.wrapping_add(index));
+                let draft = RequestDraft {
+                    negative_prompt: caption.negative_prompt.clone(),
+                    steps: self.options.steps,
+                    size: self.options.size,
+                    ..RequestDraft::new(caption.prompt.clone(), seed)
+                };
+                draft.complete(planner.defaults())
+            })
+            .collect()
+    }
+
+    fn key(&self, planner: &Planner, requests: &[GenerateRequest]) -> StatisticsKey {
+        let first = requests.first().expect("at least one sample is asked for");
+        StatisticsKey {
+            model_digest: self.model.manifest().digest(),
+            captions_digest: captions_digest(&self.captions),
+            steps: u32::try_from(first.steps.count()).expect("steps are parsed from u32"),
+            size: first.size.to_string(),
+            seed: self.options.seed,
+            precision: planner.facts().precision.clone(),
+        }
+    }
+}
+
+/// A model that pixart converted; no other can be quantised.
+fn own_model(path: &Path) -> Result<ModelDirectory, QuantizeError> {
+    if ForeignModel::is_one(path) {
+        return Err(QuantizeError::ForeignModel {
+            path: path.to_owned(),
+        });
+    }
+    Ok(ModelDirectory::open(path)?)
+}
+
+/// Opens the networks of the chosen components, and finds the operations that stay in floats among them.
+fn open(model: &ModelDirectory, choices: &Choices) -> Result<Vec<Work>, QuantizeError> {
+    let mut work = Vec::with_capacity(choices.parts.len());
+    for (part, options) in &choices.parts {
+        let component = Component::open(&model.path().join(part.xml()))?;
+        work.push(Work {
+            part: *part,
+            component,
+            options: options.clone(),
+            observed: Vec::new(),
+        });
+    }
+    for name in &choices.in_float {
+        let mut known = false;
+        for work in &mut work {
+            if names(work).contains(name) {
+                work.options.in_float.insert(name.clone());
+                known = true;
+            }
+        }
+        if !known {
+            return Err(QuantizeError::UnknownOperation { name: name.clone() });
+        }
+    }
+    Ok(work)
+}
+
+fn names(work: &Work) -> Vec<String> {
+    let names = work.component.operation_names();
+    names.into_iter().map(str::to_owned).collect()
+}
+
+fn same_folder(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}

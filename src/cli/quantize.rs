@@ -1,0 +1,258 @@
+//! `pixart quantize`: a converted model → a smaller one that computes in integers.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use super::convert::say_converted;
+use super::progress::{Interrupt, QuantizeProgress};
+use super::{Common, say};
+use crate::app::quantize::{CalibrationOptions, Choices, QuantizeOptions};
+use crate::config::Precision;
+use crate::domain::{ImageSize, Steps};
+use crate::model::{Part, QuantizationMode};
+use crate::quantize::{ComponentOptions, RangeRule, WeightsChoice};
+
+/// Make a converted model smaller and faster: 8-bit integers where they are computed with, 4-bit weights where they are only
+/// stored.
+///
+/// Ranges of activations come from pictures that the model draws itself, of captions in a file or of its own. Every operation
+/// that should be computed in integers is looked up in the device's profile; if one is not, the command fails.
+#[derive(Debug, clap::Args)]
+pub(super) struct Quantize {
+    /// The model directory, made by 'pixart convert' with f16 or f32 weights
+    model: PathBuf,
+
+    /// The model directory to make; one that pixart made before is replaced when the new one is whole
+    #[arg(
+        long,
+        short,
+        value_name = "DIR",
+        required_unless_present = "operations"
+    )]
+    output: Option<PathBuf>,
+
+    /// What the model will be called in receipts [default: the model's own name]
+    #[arg(long)]
+    name: Option<String>,
+
+    #[command(flatten)]
+    components: Components,
+
+    #[command(flatten)]
+    calibration: Calibration,
+
+    /// Where the networks run and are proven: CPU, GPU, … [default: CPU]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+
+    /// Arithmetic of what stays in floats: auto, f32, bf16, f16 [default: auto]
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
+
+    /// Only list the operations that can be computed in integers, by the names that --in-float takes
+    #[arg(long)]
+    operations: bool,
+
+    /// No progress bars
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// What becomes of each component.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Components")]
+struct Components {
+    /// The transformer: weights (8-bit weights alone), hybrid (and attention in integers), full (and every linear layer), keep
+    #[arg(long, value_name = "MODE", default_value = "full")]
+    transformer: Mode,
+
+    /// The VAE decoder: full (convolutions in integers), weights (8-bit weights alone), keep
+    #[arg(long, value_name = "MODE", default_value = "full")]
+    vae_decoder: Mode,
+
+    /// The text encoder's weights: int8, int4, int4-asymmetric, keep; its table of embeddings has 8 bits
+    #[arg(long, value_name = "FORMAT", default_value = "int4")]
+    text_encoder_weights: TextWeights,
+
+    /// Inputs that share a scale in 4-bit weights; rows that it does not divide have 8 bits
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=65536))]
+    group: u32,
+
+    /// How much of the activations' outliers moves into weights, 0 to 1, or none
+    #[arg(long, value_name = "ALPHA", value_parser = smoothing, default_value = "0.5")]
+    smoothing: Smoothing,
+
+    /// An operation of the transformer or the VAE decoder that stays in floats; may be given again
+    #[arg(long, value_name = "NAME")]
+    in_float: Vec<String>,
+}
+
+/// Which pictures are drawn to see ranges.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Calibration")]
+struct Calibration {
+    /// Captions: one a line, JSON lines with "caption" and "negative_prompt", or CSV with a caption column [default: the model's own]
+    #[arg(long, value_name = "FILE")]
+    captions: Option<PathBuf>,
+
+    /// How many pictures
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    samples: u32,
+
+    /// Denoising steps of each [default: 4 for lcm, 20 for dpmsolver++]
+    #[arg(long, value_name = "N")]
+    steps: Option<u32>,
+
+    /// Width and height in pixels [default: the checkpoint's own]
+    #[arg(long, value_name = "WxH")]
+    size: Option<String>,
+
+    /// Seed of the first picture; picture i has the seed + i
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Which range counts: min-max, mean-min-max (of the pictures' steps), or percentile:P
+    #[arg(long, value_name = "RULE", default_value = "min-max")]
+    range: RangeRule,
+
+    /// Keep what calibration sees in this file, and go on from it or take it where it is of this model and these options
+    #[arg(long, value_name = "FILE")]
+    statistics: Option<PathBuf>,
+}
+
+/// What becomes of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    Keep,
+    Weights,
+    Hybrid,
+    Full,
+}
+
+impl Mode {
+    fn mode(self) -> Option<QuantizationMode> {
+        match self {
+            Self::Keep => None,
+            Self::Weights => Some(QuantizationMode::Weights),
+            Self::Hybrid => Some(QuantizationMode::Hybrid),
+            Self::Full => Some(QuantizationMode::Full),
+        }
+    }
+}
+
+/// How the text encoder's weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TextWeights {
+    Keep,
+    Int8,
+    Int4,
+    Int4Asymmetric,
+}
+
+/// An exponent, or none.
+type Smoothing = Option<f32>;
+
+fn smoothing(text: &str) -> Result<Smoothing, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    match text.parse::<f32>() {
+        Ok(alpha) if (0.0..=1.0).contains(&alpha) => Ok(Some(alpha)),
+        _ => Err("it is a number between 0 and 1, or none".to_owned()),
+    }
+}
+
+impl Components {
+    fn choices(&self) -> Choices {
+        let group = self.group as usize;
+        let component = |mode: QuantizationMode, weights| ComponentOptions {
+            mode,
+            weights,
+            smoothing: self.smoothing,
+            in_float: BTreeSet::new(),
+        };
+        let computed = |mode: Mode| mode.mode().map(|mode| component(mode, WeightsChoice::Int8));
+        let text_weights = match self.text_encoder_weights {
+            TextWeights::Keep => None,
+            TextWeights::Int8 => Some(WeightsChoice::Int8),
+            TextWeights::Int4 => Some(WeightsChoice::Int4Symmetric { group }),
+            TextWeights::Int4Asymmetric => Some(WeightsChoice::Int4Asymmetric { group }),
+        };
+        Choices {
+            parts: [
+                (
+                    Part::TextEncoder,
+                    text_weights.map(|weights| component(QuantizationMode::Weights, weights)),
+                ),
+                (Part::Transformer, computed(self.transformer)),
+                (Part::VaeDecoder, computed(self.vae_decoder)),
+            ]
+            .into_iter()
+            .filter_map(|(part, options)| Some((part, options?)))
+            .collect(),
+            in_float: self.in_float.clone(),
+        }
+    }
+}
+
+impl Quantize {
+    pub(super) fn run(&self, common: &Common) -> Result<()> {
+        let flags = [
+            ("openvino.device", self.device.clone()),
+            (
+                "openvino.precision",
+                self.precision.map(|precision| precision.to_string()),
+            ),
+            // Its gigabytes are wanted for a second a caption.
+            ("model.text_encoder", Some("on_demand".to_owned())),
+            ("model.directory", super::path("MODEL", Some(&self.model))?),
+        ];
+        let flags = flags
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+            .collect();
+        let app = common.app(flags)?;
+        let choices = self.components.choices();
+        if self.operations {
+            for (part, names) in app.operations(&self.model, &choices)? {
+                for name in names {
+                    say(&format!("{}\t{name}", part.name()))?;
+                }
+            }
+            return Ok(());
+        }
+        let Some(output) = self.output.clone() else {
+            bail!("--output says where the model goes");
+        };
+        let start = Instant::now();
+        let progress = QuantizeProgress::new(Interrupt::listen()?, self.quiet);
+        let mut runtime = app.runtime()?;
+        let options = QuantizeOptions {
+            model: self.model.clone(),
+            output: output.clone(),
+            name: self.name.clone(),
+            choices,
+            calibration: CalibrationOptions {
+                captions: self.calibration.captions.clone(),
+                samples: self.calibration.samples,
+                steps: self.calibration.steps.map(Steps::new).transpose()?,
+                size: self
+                    .calibration
+                    .size
+                    .as_deref()
+                    .map(str::parse::<ImageSize>)
+                    .transpose()?,
+                seed: self.calibration.seed,
+                range: self.calibration.range,
+                statistics: self.calibration.statistics.clone(),
+            },
+        };
+        let model = app.quantize(&mut runtime, options, &progress)?;
+        progress.finish();
+        say_converted(&output, &model, start)
+    }
+}

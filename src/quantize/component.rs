@@ -1,0 +1,244 @@
+//! One network's way: read, watched by calibration, planned, written.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::observed::write_observed;
+use super::plan::{Choice, Observed, Treatment, WeightFormat, plan};
+use super::points::Points;
+use super::rewrite::{column_maxima, rewrite};
+use super::{Progress, QuantizeError};
+use crate::ir::{BinSummary, BinWriter, Graph, Network};
+use crate::model::{Quantization, QuantizationMode, WeightsFormat};
+
+/// How weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightsChoice {
+    /// 8 bits, one scale a row.
+    Int8,
+    /// 4 bits around zero, one scale for each group of so many inputs; rows that the group does not divide get 8 bits.
+    Int4Symmetric {
+        /// Inputs that share a scale.
+        group: usize,
+    },
+    /// 4 bits with a zero point of each group's own.
+    Int4Asymmetric {
+        /// Inputs that share a scale and a zero point.
+        group: usize,
+    },
+}
+
+impl WeightsChoice {
+    fn format(self) -> WeightFormat {
+        match self {
+            Self::Int8 => WeightFormat::Int8,
+            Self::Int4Symmetric { group } => WeightFormat::Int4Symmetric(group),
+            Self::Int4Asymmetric { group } => WeightFormat::Int4Asymmetric(group),
+        }
+    }
+
+    fn group(self) -> Option<usize> {
+        match self {
+            Self::Int8 => None,
+            Self::Int4Symmetric { group } | Self::Int4Asymmetric { group } => Some(group),
+        }
+    }
+}
+
+/// How one network is quantised.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ComponentOptions {
+    /// How far.
+    pub mode: QuantizationMode,
+    /// How weights are stored; what is computed in integers has 8 bits whatever this says.
+    pub weights: WeightsChoice,
+    /// SmoothQuant's exponent; none leaves channels as they are.
+    pub smoothing: Option<f32>,
+    /// Operations that stay in floats.
+    pub in_float: BTreeSet<String>,
+}
+
+impl ComponentOptions {
+    /// Whether ranges of activations are needed.
+    pub fn needs_calibration(&self) -> bool {
+        self.mode != QuantizationMode::Weights
+    }
+
+    /// As manifests have it.
+    pub fn stored(&self) -> WeightsFormat {
+        match (self.mode, self.weights) {
+            (QuantizationMode::Full, _) | (_, WeightsChoice::Int8) => WeightsFormat::Int8,
+            _ => WeightsFormat::Int4,
+        }
+    }
+
+    fn choice(&self) -> Choice {
+        let full = self.mode == QuantizationMode::Full;
+        let in_integers = self.needs_calibration();
+        let format = |computed: bool| {
+            if computed {
+                WeightFormat::Int8
+            } else {
+                self.weights.format()
+            }
+        };
+        Choice {
+            linear: format(full),
+            // Kernels have too few inputs for groups of them.
+            convolution: WeightFormat::Int8,
+            // A table's rows are read one at a time: they have 8 bits in every mode.
+            embedding: WeightFormat::Int8,
+            linear_activations: full,
+            convolution_activations: in_integers,
+            attention: in_integers,
+            smoothing: self.smoothing,
+            in_float: self.in_float.clone(),
+        }
+    }
+}
+
+/// A network that was read and searched.
+pub struct Component {
+    network: Network,
+    points: Points,
+}
+
+impl Component {
+    /// Reads the network at `xml`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is quantised already.
+    pub fn open(xml: &Path) -> Result<Self, QuantizeError> {
+        let network = Network::open(xml)?;
+        let points = Points::of(&network)?;
+        Ok(Self { network, points })
+    }
+
+    /// The points that calibration looks at, by name.
+    pub fn point_names(&self) -> Vec<String> {
+        self.points
+            .points
+            .iter()
+            .map(|point| point.name.clone())
+            .collect()
+    }
+
+    /// The operations that can be computed in integers, by name.
+    pub fn operation_names(&self) -> Vec<&str> {
+        self.points
+            .operations
+            .iter()
+            .map(|operation| operation.name.as_str())
+            .collect()
+    }
+
+    /// Writes the network that calibration runs.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_observed(&self, xml: &Path) -> Result<(), QuantizeError> {
+        write_observed(&self.network, &self.points, xml)
+    }
+
+    /// Writes the quantised network's `.bin` to `bin`. Returns its `.xml` text, what was written, and what the manifest says of
+    /// it. `observed` has what calibration knows of each point; it is not looked at for weights alone.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn write(
+        &self,
+        options: &ComponentOptions,
+        observed: &[Observed],
+        bin: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Written, QuantizeError> {
+        let treatments = plan(&self.points, observed, &options.choice(), |operation| {
+            column_maxima(&self.network, operation)
+        })?;
+        let writer = BinWriter::create(bin)?;
+        let mut graph = Graph::new(self.network.name().to_owned(), writer);
+        progress.begin(self.network.name(), self.weight_elements());
+        rewrite(
+            &self.network,
+            &self.points,
+            &treatments,
+            &mut graph,
+            progress,
+        )?;
+        let (xml, writer) = graph.finish();
+        Ok(Written {
+            xml,
+            bin: writer.finish()?,
+            in_integers: self.in_integers(&treatments),
+            quantization: Quantization {
+                mode: options.mode,
+                smoothing: options
+                    .smoothing
+                    .filter(|_| options.mode == QuantizationMode::Full),
+                group: match options.mode {
+                    QuantizationMode::Full => None,
+                    _ => options.weights.group(),
+                },
+                operations: treatments
+                    .iter()
+                    .filter(|treatment| treatment.in_integers())
+                    .count(),
+                in_float: options.in_float.iter().cloned().collect(),
+            },
+        })
+    }
+
+    /// Length of the network's `.bin`.
+    pub fn bytes(&self) -> u64 {
+        self.network.bin_bytes()
+    }
+
+    /// Length of the quantised `.bin`, or a little less.
+    pub fn quantized_bytes(&self, options: &ComponentOptions) -> u64 {
+        let float: u64 = self
+            .points
+            .operations
+            .iter()
+            .filter_map(|operation| operation.weights.as_ref())
+            .map(|weights| weights.constant.element.bytes(weights.elements()) as u64)
+            .sum();
+        let elements = self.weight_elements();
+        let stored = match options.stored() {
+            WeightsFormat::Int4 => elements / 2,
+            _ => elements,
+        };
+        self.bytes().saturating_sub(float) + stored
+    }
+
+    fn weight_elements(&self) -> u64 {
+        self.points
+            .operations
+            .iter()
+            .filter_map(|operation| operation.weights.as_ref())
+            .map(|weights| weights.elements() as u64)
+            .sum()
+    }
+
+    /// The operations that should have an integer kernel, by all the names that each may have in a profile.
+    fn in_integers(&self, treatments: &[Treatment]) -> Vec<Vec<String>> {
+        self.points
+            .operations
+            .iter()
+            .zip(treatments)
+            .filter(|(_, treatment)| treatment.in_integers())
+            .map(|(operation, _)| operation.fused.clone())
+            .collect()
+    }
+}
+
+/// A quantised network as it was written, but for the `.xml`.
+pub struct Written {
+    /// Text of the `.xml`.
+    pub xml: String,
+    /// The `.bin`.
+    pub bin: BinSummary,
+    /// Operations that should have an integer kernel, by all the names that each may have in a profile.
+    pub in_integers: Vec<Vec<String>>,
+    /// What the manifest says.
+    pub quantization: Quantization,
+}

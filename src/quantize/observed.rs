@@ -1,0 +1,69 @@
+//! The network that calibration runs: the same one, with reductions of every point as further outputs.
+//!
+//! Reducing inside of the network copies out numbers of the size of a column or a row instead of whole activations, which at
+//! 1024×1024 px are 19 MB each. The outputs are called `observe/<point>/<reduction>`, `point` as in [`Points::points`]:
+//!
+//! | reduction | value |
+//! |---|---|
+//! | `rows_min`, `rows_max` | f32, extremes over the last axis, which stays as 1 |
+//! | `channels_max` | f32 `[channels]`, the largest magnitude of each channel; only where linear layers take the point |
+
+use std::io;
+use std::path::Path;
+
+use super::QuantizeError;
+use super::points::Points;
+use crate::ir::{BinWriter, Graph, Network, Value};
+
+/// Writes the observed network to `xml` and its `.bin`.
+pub(super) fn write_observed(
+    network: &Network,
+    points: &Points,
+    xml: &Path,
+) -> Result<(), QuantizeError> {
+    let write = |source| QuantizeError::Write {
+        path: xml.to_owned(),
+        source,
+    };
+    let bin = BinWriter::create(&xml.with_extension("bin")).map_err(write)?;
+    let mut graph = Graph::new(network.name().to_owned(), bin);
+    let mut values: Vec<Vec<Value>> = Vec::with_capacity(network.layers().len());
+    for (index, layer) in network.layers().iter().enumerate() {
+        let inputs = layer
+            .inputs()
+            .iter()
+            .map(|input| values[input.layer()][input.output()])
+            .collect();
+        values.push(graph.copy(network, index, inputs).map_err(write)?);
+    }
+    for (index, point) in points.points.iter().enumerate() {
+        let value = values[point.value.layer()][point.value.output()];
+        observe(&mut graph, index, value, point.channels).map_err(write)?;
+    }
+    let (text, bin) = graph.finish();
+    bin.finish().map_err(write)?;
+    std::fs::write(xml, text).map_err(write)
+}
+
+fn observe(
+    graph: &mut Graph,
+    point: usize,
+    value: Value,
+    channels: Option<usize>,
+) -> io::Result<()> {
+    graph.scoped(format!("observe/{point}"), |graph| {
+        let lowest = graph.reduce_min(value)?;
+        graph.result(format!("observe/{point}/rows_min"), lowest);
+        let highest = graph.reduce_max(value)?;
+        graph.result(format!("observe/{point}/rows_max"), highest);
+        if let Some(channels) = channels {
+            let magnitudes = graph.abs(value);
+            let rows = graph.reshape(magnitudes, &[-1, channels.cast_signed() as i64])?;
+            let columns = graph.transpose(rows, &[1, 0])?;
+            let largest = graph.reduce_max(columns)?;
+            let largest = graph.reshape(largest, &[-1])?;
+            graph.result(format!("observe/{point}/channels_max"), largest);
+        }
+        Ok(())
+    })
+}

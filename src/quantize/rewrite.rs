@@ -1,0 +1,375 @@
+//! A network → the same network with its operations treated: fake quantisation in front of activations, integer weights.
+//!
+//! The chains are those that the CPU plugin's low-precision passes take for integer kernels, and that NNCF writes:
+//! activations `FakeQuantize` of 256 levels, weights `Const i8 → Convert f32 → Multiply`. Weights stream tensor by tensor.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use bytemuck::cast_slice;
+use half::f16;
+
+use super::levels::{Level, RowLevels, int4_asymmetric, int4_symmetric};
+use super::plan::{Quantizer, Treatment, WeightFormat};
+use super::points::{Kind, Operation, Points, Weights};
+use super::{Progress, QuantizeError};
+use crate::convert::quantise_int8;
+use crate::ir::{Constant, ElementType, Graph, Network, Value, append_f16, append_f32};
+
+/// What an input becomes: the operation that it belongs to, and which of its activations it is.
+type Replaced = (usize, usize);
+
+/// Draws the treated network into `graph`.
+pub(super) fn rewrite(
+    network: &Network,
+    points: &Points,
+    treatments: &[Treatment],
+    graph: &mut Graph,
+    progress: &dyn Progress,
+) -> Result<(), QuantizeError> {
+    let mut rewriting = Rewriting {
+        network,
+        points,
+        treatments,
+        progress,
+        quantised: BTreeMap::new(),
+    };
+    let Places {
+        dropped,
+        weights,
+        activations,
+        tables,
+    } = rewriting.places();
+    let mut values: Vec<Vec<Value>> = Vec::with_capacity(network.layers().len());
+    for (index, layer) in network.layers().iter().enumerate() {
+        if progress.cancelled() {
+            return Err(QuantizeError::Cancelled);
+        }
+        if dropped.contains(&index) {
+            values.push(Vec::new());
+            continue;
+        }
+        if let Some(&operation) = tables.get(&index) {
+            let ids = layer.inputs()[1];
+            let ids = values[ids.layer()][ids.output()];
+            values.push(vec![rewriting.rows_of_table(graph, operation, ids)?]);
+            continue;
+        }
+        let mut inputs = Vec::with_capacity(layer.inputs().len());
+        for (input, value) in layer.inputs().iter().enumerate() {
+            let place = (index, input);
+            inputs.push(if let Some(&operation) = weights.get(&place) {
+                rewriting.weights(graph, operation)?
+            } else {
+                let value = values[value.layer()][value.output()];
+                match activations.get(&place) {
+                    Some(&replaced) => rewriting.activation(graph, value, replaced)?,
+                    None => value,
+                }
+            });
+        }
+        values.push(graph.copy(network, index, inputs)?);
+    }
+    Ok(())
+}
+
+struct Rewriting<'a> {
+    network: &'a Network,
+    points: &'a Points,
+    treatments: &'a [Treatment],
+    progress: &'a dyn Progress,
+    /// Points that have been quantised, each in one way: every operation behind a point treats it alike.
+    quantised: BTreeMap<usize, Value>,
+}
+
+/// Where the network changes.
+#[derive(Default)]
+struct Places {
+    /// Layers that go.
+    dropped: BTreeSet<usize>,
+    /// Operations whose weights flow into this input of this layer.
+    weights: BTreeMap<(usize, usize), usize>,
+    /// Activations that flow into this input of this layer.
+    activations: BTreeMap<(usize, usize), Replaced>,
+    /// Operations that are this layer, tables whose rows are looked up.
+    tables: BTreeMap<usize, usize>,
+}
+
+impl Rewriting<'_> {
+    fn places(&self) -> Places {
+        let mut places = Places::default();
+        for (index, (operation, treatment)) in self
+            .points
+            .operations
+            .iter()
+            .zip(self.treatments)
+            .enumerate()
+        {
+            if let Some(weights) = &operation.weights
+                && treatment.weights != WeightFormat::Float
+            {
+                places.dropped.extend(&weights.layers);
+                if operation.kind == Kind::Embedding {
+                    places.tables.insert(operation.layer, index);
+                } else {
+                    places
+                        .weights
+                        .insert((operation.layer, weights.input), index);
+                }
+            }
+            for (which, activation) in operation.activations.iter().enumerate() {
+                if treatment.activations[which].is_some() {
+                    let place = (activation.layer, activation.input);
+                    places.activations.insert(place, (index, which));
+                }
+            }
+        }
+        places
+    }
+
+    fn activation(
+        &mut self,
+        graph: &mut Graph,
+        value: Value,
+        (operation, which): Replaced,
+    ) -> Result<Value, QuantizeError> {
+        let treatment = &self.treatments[operation];
+        let operation = &self.points.operations[operation];
+        let point = operation.activations[which].point;
+        if let Some(&quantised) = self.quantised.get(&point) {
+            return Ok(quantised);
+        }
+        let quantizer = treatment.activations[which].expect("asked for where there is one");
+        let quantised = graph.scoped(operation.name.clone(), |graph| {
+            let value = match &treatment.smoothing {
+                Some(factors) => {
+                    let inverse: Vec<f32> = factors.iter().map(|factor| factor.recip()).collect();
+                    let inverse = graph.floats(&[inverse.len()], &inverse)?;
+                    graph.multiply(value, inverse)
+                }
+                None => value,
+            };
+            let Quantizer { low, high } = quantizer;
+            graph.fake_quantize(value, low, high)
+        })?;
+        self.quantised.insert(point, quantised);
+        Ok(quantised)
+    }
+
+    fn weights(&self, graph: &mut Graph, index: usize) -> Result<Value, QuantizeError> {
+        let (operation, treatment) = (&self.points.operations[index], &self.treatments[index]);
+        let weights = operation
+            .weights
+            .as_ref()
+            .expect("asked for where there are some");
+        let value = graph.scoped(operation.name.clone(), |graph| {
+            match (operation.kind, treatment.weights) {
+                (Kind::Linear, WeightFormat::Int4Symmetric(group)) if fits(weights, group) => {
+                    self.grouped(graph, weights, group, Level::Symmetric)
+                }
+                (Kind::Linear, WeightFormat::Int4Asymmetric(group)) if fits(weights, group) => {
+                    self.grouped(graph, weights, group, Level::Asymmetric)
+                }
+                (Kind::TransposedConvolution, _) => self.transposed_kernel(graph, weights),
+                _ => self.rows(graph, weights, treatment.smoothing.as_deref()),
+            }
+        })?;
+        self.progress.advance(weights.elements() as u64);
+        Ok(value)
+    }
+
+    /// i8, one scale for each row: an output of a linear layer or a convolution.
+    fn rows(
+        &self,
+        graph: &mut Graph,
+        weights: &Weights,
+        factors: Option<&[f32]>,
+    ) -> Result<Value, QuantizeError> {
+        let shape = &weights.constant.shape;
+        let mut scales: Vec<f32> = Vec::with_capacity(shape[0]);
+        let stored = graph.constant(ElementType::I8, shape, |bin| {
+            each_row(self.network, &weights.constant, |row| {
+                if let Some(factors) = factors {
+                    for (value, factor) in row.iter_mut().zip(factors) {
+                        *value *= factor;
+                    }
+                }
+                let (scale, levels) = quantise_int8(row);
+                scales.push(scale);
+                Ok(bin.write(cast_slice(&levels))?)
+            })
+        })?;
+        let mut scale_shape = vec![1; shape.len()];
+        scale_shape[0] = shape[0];
+        let scale = graph.floats(&scale_shape, &scales)?;
+        let levels = graph.convert(stored, ElementType::F32);
+        Ok(graph.multiply(levels, scale))
+    }
+
+    /// Rows of a table of i8 levels, one scale for each, as the values of the table's own type that the next layer takes.
+    fn rows_of_table(
+        &self,
+        graph: &mut Graph,
+        index: usize,
+        ids: Value,
+    ) -> Result<Value, QuantizeError> {
+        let operation = &self.points.operations[index];
+        let weights = operation.weights.as_ref().expect("a table has its rows");
+        let element = weights.constant.element;
+        let shape = &weights.constant.shape;
+        let rows = graph.scoped(operation.name.clone(), |graph| {
+            let mut scales: Vec<f32> = Vec::with_capacity(shape[0]);
+            let levels = graph.constant(ElementType::I8, shape, |bin| {
+                each_row(self.network, &weights.constant, |row| {
+                    let (scale, levels) = quantise_int8(row);
+                    scales.push(scale);
+                    Ok::<_, QuantizeError>(bin.write(cast_slice(&levels))?)
+                })
+            })?;
+            let levels = graph.gather(levels, ids)?;
+            let levels = graph.convert(levels, ElementType::F32);
+            let scale = graph.floats(&[shape[0], 1], &scales)?;
+            let scale = graph.gather(scale, ids)?;
+            let rows = graph.multiply(levels, scale);
+            Ok::<_, QuantizeError>(graph.convert(rows, element))
+        })?;
+        self.progress.advance(weights.elements() as u64);
+        Ok(rows)
+    }
+
+    /// i8, one scale for each output: axis 1 of a transposed convolution's kernel.
+    fn transposed_kernel(
+        &self,
+        graph: &mut Graph,
+        weights: &Weights,
+    ) -> Result<Value, QuantizeError> {
+        let shape = &weights.constant.shape;
+        let (outputs, taps) = (shape[1], shape[2] * shape[3]);
+        let mut kernel = Vec::with_capacity(weights.elements());
+        each_row(self.network, &weights.constant, |row| {
+            kernel.extend_from_slice(row);
+            Ok(())
+        })?;
+        let rows = RowLevels::of_axis_1(&kernel, outputs, taps);
+        let stored = graph.constant(ElementType::I8, shape, |bin| {
+            bin.write(cast_slice(&rows.levels))
+        })?;
+        let scale = graph.floats(&[1, outputs, 1, 1], &rows.scales)?;
+        let levels = graph.convert(stored, ElementType::F32);
+        Ok(graph.multiply(levels, scale))
+    }
+
+    /// 4 bits, one f16 scale for each `group` inputs of a row.
+    fn grouped(
+        &self,
+        graph: &mut Graph,
+        weights: &Weights,
+        group: usize,
+        level: Level,
+    ) -> Result<Value, QuantizeError> {
+        let (rows, columns) = (weights.constant.shape[0], weights.constant.shape[1]);
+        let groups = columns / group;
+        let element = match level {
+            Level::Symmetric => ElementType::I4,
+            Level::Asymmetric => ElementType::U4,
+        };
+        let mut scales: Vec<f16> = Vec::with_capacity(rows * groups);
+        let mut zeros: Vec<u8> = Vec::new();
+        let mut packed = Vec::with_capacity(columns / 2);
+        let stored = graph.constant(element, &[rows, groups, group], |bin| {
+            each_row(self.network, &weights.constant, |row| {
+                packed.clear();
+                for values in row.chunks_exact(group) {
+                    match level {
+                        Level::Symmetric => scales.push(int4_symmetric(values, &mut packed)),
+                        Level::Asymmetric => {
+                            let (scale, zero) = int4_asymmetric(values, &mut packed);
+                            scales.push(scale);
+                            zeros.push(zero);
+                        }
+                    }
+                }
+                Ok(bin.write(&packed)?)
+            })
+        })?;
+        let mut levels = graph.convert(stored, ElementType::F16);
+        if level == Level::Asymmetric {
+            let packed: Vec<u8> = zeros
+                .chunks(2)
+                .map(|pair| pair[0] | pair.get(1).copied().unwrap_or(0) << 4)
+                .collect();
+            let zero = graph.constant(ElementType::U4, &[rows, groups, 1], |bin| {
+                bin.write(&packed)
+            })?;
+            let zero = graph.convert(zero, ElementType::F16);
+            levels = graph.subtract(levels, zero);
+        }
+        let scale = graph.constant(ElementType::F16, &[rows, groups, 1], |bin| {
+            bin.write(cast_slice(&scales))
+        })?;
+        let scaled = graph.multiply(levels, scale);
+        let dims = [rows, columns].map(|dim| dim.cast_signed() as i64);
+        let weight = graph.reshape(scaled, &dims)?;
+        Ok(graph.convert(weight, ElementType::F32))
+    }
+}
+
+fn fits(weights: &Weights, group: usize) -> bool {
+    weights.constant.shape[1].is_multiple_of(group)
+}
+
+/// Largest magnitude of each input channel of a linear layer's weights.
+pub(super) fn column_maxima(
+    network: &Network,
+    operation: &Operation,
+) -> Result<Vec<f32>, QuantizeError> {
+    let Some(weights) = &operation.weights else {
+        return Ok(Vec::new());
+    };
+    let mut largest = vec![0.0_f32; weights.constant.shape.last().copied().unwrap_or(0)];
+    each_row(network, &weights.constant, |row| {
+        for (largest, value) in largest.iter_mut().zip(row) {
+            *largest = largest.max(value.abs());
+        }
+        Ok(())
+    })?;
+    Ok(largest)
+}
+
+/// Elements that are in memory at a time: 4 MiB of f32.
+const BLOCK_ELEMENTS: usize = 1 << 20;
+
+/// Hands every row of a float constant (all behind its first axis) to `each`, widened to f32.
+fn each_row(
+    network: &Network,
+    constant: &Constant,
+    mut each: impl FnMut(&mut [f32]) -> Result<(), QuantizeError>,
+) -> Result<(), QuantizeError> {
+    let rows = constant.shape.first().copied().unwrap_or(1);
+    let columns = constant.shape.iter().skip(1).product::<usize>();
+    if columns == 0 {
+        return Ok(());
+    }
+    let at_once = (BLOCK_ELEMENTS / columns).max(1);
+    let mut values: Vec<f32> = Vec::new();
+    for first in (0..rows).step_by(at_once) {
+        let count = at_once.min(rows - first) * columns;
+        let bytes = network.elements(constant, first * columns, count)?;
+        values.clear();
+        if constant.element == ElementType::F16 {
+            append_f16(&bytes, &mut values);
+        } else {
+            append_f32(&bytes, &mut values);
+        }
+        for row in values.chunks_exact_mut(columns) {
+            each(row)?;
+        }
+    }
+    Ok(())
+}
+
+impl From<io::Error> for QuantizeError {
+    fn from(source: io::Error) -> Self {
+        Self::WriteIr(source)
+    }
+}

@@ -1,0 +1,600 @@
+//! What calibration keeps of every point: its extremes, in every sense that a rule may ask for, and those of its channels.
+//!
+//! Statistics are folded in one inference after the other. Their file is written whole or not at all, and says of which model
+//! and which pictures it is; a run that was interrupted goes on from it and ends with the same numbers as one that was not.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::plan::Observed;
+use crate::model::{CalibrationEntry, hex};
+
+/// Bins of the sketch for each doubling of a value: their values are told within 0.6 %.
+const BINS_PER_OCTAVE: f64 = 64.0;
+/// Longest statistics file taken; that of a published model has 4 MB.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// Which range of what was seen counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RangeRule {
+    /// From the least value to the greatest.
+    MinMax,
+    /// From the mean of the inferences' least values to the mean of their greatest.
+    MeanMinMax,
+    /// The range that holds so many per cent of the extremes of the rows (the last axis).
+    Percentile(f64),
+}
+
+impl fmt::Display for RangeRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MinMax => f.write_str("min-max"),
+            Self::MeanMinMax => f.write_str("mean-min-max"),
+            Self::Percentile(per_cent) => write!(f, "percentile:{per_cent}"),
+        }
+    }
+}
+
+impl FromStr for RangeRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "min-max" => return Ok(Self::MinMax),
+            "mean-min-max" => return Ok(Self::MeanMinMax),
+            _ => {}
+        }
+        text.strip_prefix("percentile:")
+            .and_then(|per_cent| per_cent.parse::<f64>().ok())
+            .filter(|per_cent| (50.0..=100.0).contains(per_cent))
+            .map(Self::Percentile)
+            .ok_or_else(|| {
+                "a range is min-max, mean-min-max, or percentile:P with P from 50 to 100".to_owned()
+            })
+    }
+}
+
+/// Why statistics cannot be used.
+#[derive(Debug, Error)]
+pub enum StatisticsError {
+    /// A point was zero, infinite or not a number throughout.
+    #[error(
+        "calibration saw {what} at {point} of the {component}: keep its operation in floats with --in-float, or take other captions"
+    )]
+    Range {
+        /// The component.
+        component: String,
+        /// The point.
+        point: String,
+        /// What was seen.
+        what: &'static str,
+    },
+    /// A file that is damaged, or is none of ours.
+    #[error("{path} holds no calibration of pixart's ({detail}): remove it, or name another file with --statistics", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A file of other pictures.
+    #[error("{path} is of another {what}: remove it, or name another file with --statistics", path = path.display())]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+    },
+    /// The file cannot be read or written.
+    #[error("cannot keep the calibration in {path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What decides the numbers: two runs with the same key see the same pictures in the same order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatisticsKey {
+    /// Digest of the model that is watched.
+    pub model_digest: String,
+    /// Digest of the captions.
+    pub captions_digest: String,
+    /// Denoising steps of a picture.
+    pub steps: u32,
+    /// Its size, such as `512x512`.
+    pub size: String,
+    /// Seed of the first picture.
+    pub seed: u64,
+    /// Arithmetic of the device.
+    pub precision: String,
+}
+
+/// What was seen, and of what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statistics {
+    schema: u32,
+    key: StatisticsKey,
+    /// Pictures that are in it.
+    samples: u32,
+    components: BTreeMap<String, Vec<PointStatistics>>,
+}
+
+/// What was seen of one point.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PointStatistics {
+    name: String,
+    inferences: u64,
+    min: f32,
+    max: f32,
+    /// Sums over inferences.
+    sum_of_min: f64,
+    sum_of_max: f64,
+    /// Rows by the bin of their least value, and of their greatest.
+    rows_min: Sketch,
+    rows_max: Sketch,
+    /// Largest magnitude of each channel.
+    channels: Vec<f32>,
+    /// Values that were not finite.
+    not_finite: u64,
+}
+
+/// How many values lie in each bin: bins are equally wide in logarithms, one for zero between the two signs.
+///
+/// Source: Masson, Rim and Lee 2019, "DDSketch", with bins of fixed width and no limit of their number, which f32's exponents
+/// bound.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Sketch(BTreeMap<i32, u64>);
+
+impl Sketch {
+    fn add(&mut self, value: f32) {
+        *self.0.entry(bin(value)).or_default() += 1;
+    }
+
+    /// The value below which `share` of the values lie.
+    fn quantile(&self, share: f64) -> f32 {
+        let total: u64 = self.0.values().sum();
+        let wanted = share * total as f64;
+        let mut seen = 0;
+        for (&bin, &count) in &self.0 {
+            seen += count;
+            if seen as f64 >= wanted {
+                return value_of(bin);
+            }
+        }
+        self.0.keys().next_back().map_or(0.0, |&bin| value_of(bin))
+    }
+}
+
+/// Bins count up from the least normal number, so that 0 is left for zero and the signs mirror each other.
+fn bin(value: f32) -> i32 {
+    let magnitude = f64::from(value.abs());
+    if magnitude < f64::from(f32::MIN_POSITIVE) {
+        return 0;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "f32 has 254 octaves of 64 bins"
+    )]
+    let bin = ((magnitude.log2() + 126.0) * BINS_PER_OCTAVE).floor() as i32 + 1;
+    if value < 0.0 { -bin } else { bin }
+}
+
+/// The middle of a bin.
+fn value_of(bin: i32) -> f32 {
+    if bin == 0 {
+        return 0.0;
+    }
+    let octaves = (f64::from(bin.abs()) - 0.5) / BINS_PER_OCTAVE - 126.0;
+    #[expect(clippy::cast_possible_truncation, reason = "it was an f32")]
+    let magnitude = octaves.exp2() as f32;
+    if bin < 0 { -magnitude } else { magnitude }
+}
+
+/// A reduction of a point, as the observed network gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reduction {
+    /// The least value of each row.
+    RowsMin,
+    /// The greatest value of each row.
+    RowsMax,
+    /// The largest magnitude of each channel.
+    ChannelsMax,
+}
+
+impl PointStatistics {
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            inferences: 0,
+            min: 0.0,
+            max: 0.0,
+            sum_of_min: 0.0,
+            sum_of_max: 0.0,
+            rows_min: Sketch::default(),
+            rows_max: Sketch::default(),
+            channels: Vec::new(),
+            not_finite: 0,
+        }
+    }
+
+    fn fold(&mut self, reduction: Reduction, values: &[f32]) {
+        self.not_finite += values.iter().filter(|value| !value.is_finite()).count() as u64;
+        let finite = || values.iter().copied().filter(|value| value.is_finite());
+        match reduction {
+            Reduction::RowsMin => {
+                let least = finite().reduce(f32::min).unwrap_or(0.0);
+                self.min = if self.inferences == 0 {
+                    least
+                } else {
+                    self.min.min(least)
+                };
+                self.sum_of_min += f64::from(least);
+                finite().for_each(|value| self.rows_min.add(value));
+            }
+            // The last of the two, which every point has: it counts the inference.
+            Reduction::RowsMax => {
+                let greatest = finite().reduce(f32::max).unwrap_or(0.0);
+                self.max = if self.inferences == 0 {
+                    greatest
+                } else {
+                    self.max.max(greatest)
+                };
+                self.sum_of_max += f64::from(greatest);
+                finite().for_each(|value| self.rows_max.add(value));
+                self.inferences += 1;
+            }
+            Reduction::ChannelsMax => {
+                self.channels.resize(values.len(), 0.0);
+                for (largest, value) in self.channels.iter_mut().zip(values) {
+                    *largest = largest.max(*value);
+                }
+            }
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a mean of f32 is no larger than they are"
+    )]
+    fn range(&self, rule: RangeRule) -> (f32, f32) {
+        let inferences = self.inferences.max(1) as f64;
+        match rule {
+            RangeRule::MinMax => (self.min, self.max),
+            RangeRule::MeanMinMax => (
+                (self.sum_of_min / inferences) as f32,
+                (self.sum_of_max / inferences) as f32,
+            ),
+            RangeRule::Percentile(per_cent) => (
+                self.rows_min.quantile(1.0 - per_cent / 100.0).max(self.min),
+                self.rows_max.quantile(per_cent / 100.0).min(self.max),
+            ),
+        }
+    }
+
+    fn observed(&self, component: &str, rule: RangeRule) -> Result<Observed, StatisticsError> {
+        let refused = |what| StatisticsError::Range {
+            component: component.to_owned(),
+            point: self.name.clone(),
+            what,
+        };
+        if self.not_finite > 0 {
+            return Err(refused("numbers that are not finite"));
+        }
+        let (low, high) = self.range(rule);
+        let largest = |low: f32, high: f32| low.abs().max(high.abs());
+        let (counts, extreme) = (largest(low, high), largest(self.min, self.max));
+        if counts <= 0.0 {
+            return Err(refused("nothing but zeros"));
+        }
+        Ok(Observed {
+            low,
+            high,
+            share: counts / extreme,
+            channels: self.channels.clone(),
+        })
+    }
+}
+
+impl Statistics {
+    const SCHEMA: u32 = 1;
+
+    /// Nothing seen yet. `components` have the names of their points, in order.
+    pub fn new(key: StatisticsKey, components: &[(String, Vec<String>)]) -> Self {
+        Self {
+            schema: Self::SCHEMA,
+            key,
+            samples: 0,
+            components: components
+                .iter()
+                .map(|(component, points)| {
+                    let points = points.iter().cloned().map(PointStatistics::new).collect();
+                    (component.clone(), points)
+                })
+                .collect(),
+        }
+    }
+
+    /// What is kept in `path`, where there is something and it is of this key and these points; `new` otherwise.
+    ///
+    /// # Errors
+    /// When the file is damaged, or of another model or other pictures.
+    pub fn kept(path: &Path, new: Self) -> Result<Self, StatisticsError> {
+        let file = |source| StatisticsError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let damaged = |detail: String| StatisticsError::Damaged {
+            path: path.to_owned(),
+            detail,
+        };
+        match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(new),
+            Err(error) => return Err(file(error)),
+            Ok(metadata) if metadata.len() > MAX_BYTES => {
+                return Err(damaged(format!("longer than {MAX_BYTES} bytes")));
+            }
+            Ok(_) => {}
+        }
+        let bytes = fs::read(path).map_err(file)?;
+        let kept: Self =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if kept.schema != Self::SCHEMA {
+            return Err(damaged(format!("its schema is {}", kept.schema)));
+        }
+        let other = |what| {
+            Err(StatisticsError::Other {
+                path: path.to_owned(),
+                what,
+            })
+        };
+        if kept.key.model_digest != new.key.model_digest {
+            return other("model");
+        }
+        if kept.key.captions_digest != new.key.captions_digest {
+            return other("list of captions");
+        }
+        if kept.key != new.key {
+            return other("choice of steps, size, seed or precision");
+        }
+        let names = |statistics: &Self| -> Vec<(String, Vec<String>)> {
+            statistics
+                .components
+                .iter()
+                .map(|(component, points)| {
+                    let names = points.iter().map(|point| point.name.clone()).collect();
+                    (component.clone(), names)
+                })
+                .collect()
+        };
+        if names(&kept) != names(&new) {
+            return other("choice of components");
+        }
+        Ok(kept)
+    }
+
+    /// Pictures that are in it.
+    pub fn samples(&self) -> u32 {
+        self.samples
+    }
+
+    /// Another picture is in it.
+    pub(super) fn sampled(&mut self) {
+        self.samples += 1;
+    }
+
+    /// Folds in one reduction of one point of one inference.
+    pub(super) fn fold(
+        &mut self,
+        component: &str,
+        point: usize,
+        reduction: Reduction,
+        values: &[f32],
+    ) {
+        if let Some(point) = self
+            .components
+            .get_mut(component)
+            .and_then(|points| points.get_mut(point))
+        {
+            point.fold(reduction, values);
+        }
+    }
+
+    /// What is known of a component's points, by a rule.
+    ///
+    /// # Errors
+    /// When a point was zero or not finite.
+    pub fn observed(
+        &self,
+        component: &str,
+        rule: RangeRule,
+    ) -> Result<Vec<Observed>, StatisticsError> {
+        self.components
+            .get(component)
+            .into_iter()
+            .flatten()
+            .map(|point| point.observed(component, rule))
+            .collect()
+    }
+
+    /// What a manifest says of it.
+    pub fn entry(&self, rule: RangeRule) -> CalibrationEntry {
+        CalibrationEntry {
+            digest: hex(&Sha256::digest(self.to_json())),
+            model_digest: self.key.model_digest.clone(),
+            samples: self.samples,
+            steps: self.key.steps,
+            size: self.key.size.clone(),
+            seed: self.key.seed,
+            range: rule.to_string(),
+        }
+    }
+
+    /// Writes it to `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), StatisticsError> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let written = (|| {
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(&self.to_json())?;
+            file.persist(path).map_err(|error| error.error)?;
+            Ok(())
+        })();
+        written.map_err(|source| StatisticsError::File {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("numbers and names are plain data")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> StatisticsKey {
+        StatisticsKey {
+            model_digest: "model".to_owned(),
+            captions_digest: "captions".to_owned(),
+            steps: 4,
+            size: "256x256".to_owned(),
+            seed: 1,
+            precision: "f32".to_owned(),
+        }
+    }
+
+    fn empty() -> Statistics {
+        let points = vec!["block/Add_1".to_owned(), "block/Add_2".to_owned()];
+        Statistics::new(key(), &[("transformer".to_owned(), points)])
+    }
+
+    fn inference(statistics: &mut Statistics, rows_min: &[f32], rows_max: &[f32]) {
+        for point in 0..2 {
+            statistics.fold("transformer", point, Reduction::RowsMin, rows_min);
+            statistics.fold("transformer", point, Reduction::RowsMax, rows_max);
+            statistics.fold("transformer", point, Reduction::ChannelsMax, rows_max);
+        }
+    }
+
+    fn first(statistics: &Statistics, rule: RangeRule) -> Observed {
+        statistics.observed("transformer", rule).unwrap().remove(0)
+    }
+
+    #[test]
+    fn every_rule_has_its_range() {
+        let mut statistics = empty();
+        inference(&mut statistics, &[-1.0, -3.0], &[2.0, 4.0]);
+        inference(&mut statistics, &[-1.0, -2.0], &[8.0, 1.0]);
+        let extremes = first(&statistics, RangeRule::MinMax);
+        assert_eq!((extremes.low, extremes.high), (-3.0, 8.0));
+        assert_eq!(extremes.channels, [8.0, 4.0]);
+        let means = first(&statistics, RangeRule::MeanMinMax);
+        assert_eq!((means.low, means.high), (-2.5, 6.0));
+        assert!((means.share - 6.0 / 8.0).abs() < 1e-6);
+        let most = first(&statistics, RangeRule::Percentile(75.0));
+        assert!((most.high / 4.0 - 1.0).abs() < 0.01, "{}", most.high);
+    }
+
+    #[test]
+    fn rules_are_read_as_they_are_written() {
+        for text in ["min-max", "mean-min-max", "percentile:99.9"] {
+            assert_eq!(text.parse::<RangeRule>().unwrap().to_string(), text);
+        }
+        for text in ["percentile:20", "percentile:", "max", "percentile:101"] {
+            assert!(
+                text.parse::<RangeRule>()
+                    .unwrap_err()
+                    .contains("percentile:P")
+            );
+        }
+    }
+
+    #[test]
+    fn points_that_are_zero_or_not_finite_are_refused_by_name() {
+        let mut zero = empty();
+        inference(&mut zero, &[0.0], &[0.0]);
+        let mut broken = empty();
+        inference(&mut broken, &[-1.0, f32::NAN], &[f32::INFINITY, 1.0]);
+        for (statistics, what) in [(zero, "zeros"), (broken, "not finite")] {
+            let error = statistics
+                .observed("transformer", RangeRule::MinMax)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(what) && error.contains("block/Add_1"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_kept_goes_on_to_the_same_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("statistics.json");
+        let (mut whole, mut part) = (empty(), empty());
+        for statistics in [&mut whole, &mut part] {
+            inference(statistics, &[-0.1, -0.7], &[0.3, 1.0 / 3.0]);
+            statistics.sampled();
+        }
+        part.save(&path).unwrap();
+        let mut part = Statistics::kept(&path, empty()).unwrap();
+        for statistics in [&mut whole, &mut part] {
+            inference(statistics, &[-0.2, -1e-9], &[0.9, 7e7]);
+            statistics.sampled();
+        }
+        assert_eq!(part, whole);
+        assert_eq!(
+            part.entry(RangeRule::MinMax),
+            whole.entry(RangeRule::MinMax)
+        );
+    }
+
+    #[test]
+    fn what_is_of_another_model_or_damaged_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("statistics.json");
+        empty().save(&path).unwrap();
+        let mut other = empty();
+        other.key.model_digest = "another".to_owned();
+        let error = Statistics::kept(&path, other).unwrap_err();
+        assert!(error.to_string().contains("another model"), "{error}");
+        let mut other = empty();
+        other.key.steps = 20;
+        let error = Statistics::kept(&path, other).unwrap_err();
+        assert!(error.to_string().contains("steps"), "{error}");
+        fs::write(&path, b"{\"schema\":1").unwrap();
+        let error = Statistics::kept(&path, empty()).unwrap_err();
+        assert!(matches!(error, StatisticsError::Damaged { .. }), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_bin_tells_its_values_within_a_hundredth(value in prop::num::f32::NORMAL) {
+            let told = value_of(bin(value));
+            // The largest bin's middle may lie beyond what f32 holds.
+            prop_assert!((told / value - 1.0).abs() < 0.01 || told.is_infinite(), "{value} became {told}");
+        }
+    }
+}

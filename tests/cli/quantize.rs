@@ -1,0 +1,271 @@
+//! `pixart quantize`: what becomes of a model, that it draws nearly the same, and what is refused.
+//!
+//! Sketchbook is what is quantised where pictures count: weights that were trained have the outliers that random ones lack.
+
+use std::fs;
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+use super::Desk;
+use crate::support::{Outcome, Picture, convert_to, names_in, outcome, project};
+use pixart::model::WeightsFormat;
+
+/// Sketchbook in f16, once for all tests of this file.
+static SKETCHBOOK: LazyLock<Desk> = LazyLock::new(|| {
+    let desk = Desk::new();
+    convert_to(
+        &project("models/sketchbook"),
+        &desk.path("f16"),
+        WeightsFormat::F16,
+    );
+    desk
+});
+
+/// Nothing but what a test is about.
+const KEEP_ALL_ELSE: [&str; 4] = ["--vae-decoder", "keep", "--text-encoder-weights", "keep"];
+
+fn quantize(desk: &Desk, words: &[&str]) -> Outcome {
+    outcome(
+        desk.pixart(&["quantize", "--quiet"])
+            .arg(SKETCHBOOK.path("f16"))
+            .args(words),
+    )
+}
+
+fn manifest(desk: &Desk, model: &str) -> Value {
+    serde_json::from_slice(&desk.read(&format!("{model}/manifest.json"))).unwrap()
+}
+
+fn draw(desk: &Desk, model: &std::path::Path, output: &str) -> Picture {
+    let prompt = "A small cactus with a happy face in the Sahara desert.";
+    let words = ["generate", prompt, "--seed", "41", "--output", output];
+    outcome(desk.pixart(&words).arg("--model").arg(model)).done();
+    desk.picture(output)
+}
+
+/// Peak signal-to-noise ratio in dB.
+fn psnr(one: &Picture, other: &Picture) -> f64 {
+    let sum: f64 = one
+        .rgb
+        .iter()
+        .zip(&other.rgb)
+        .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
+        .sum();
+    10.0 * (255.0_f64.powi(2) * one.rgb.len() as f64 / sum).log10()
+}
+
+#[test]
+fn a_fully_quantised_model_is_smaller_and_draws_nearly_the_same() {
+    let desk = Desk::new();
+    quantize(
+        &desk,
+        &["--output", "int8", "--samples", "4", "--group", "64"],
+    )
+    .done();
+    let told = manifest(&desk, "int8");
+    assert_eq!(told["transformer"]["weights"], "int8");
+    assert_eq!(told["transformer"]["quantization"]["mode"], "full");
+    assert_eq!(told["vae_decoder"]["quantization"]["mode"], "full");
+    assert_eq!(told["text_encoder"]["weights"], "int4");
+    assert_eq!(told["text_encoder"]["quantization"]["group"], 64);
+    assert_eq!(told["calibration"]["samples"], 4);
+    assert_eq!(told["calibration"]["size"], "256x256");
+    let operations = &told["transformer"]["quantization"]["operations"];
+    assert!(operations.as_u64().unwrap() > 60, "{operations}");
+
+    let bytes = |model: &Value, file: &str| model["files"][file]["bytes"].as_f64().unwrap();
+    let before = manifest(&SKETCHBOOK, "f16");
+    for (file, least) in [
+        ("transformer.bin", 1.9),
+        ("vae_decoder.bin", 1.9),
+        ("text_encoder.bin", 3.0),
+    ] {
+        let ratio = bytes(&before, file) / bytes(&told, file);
+        assert!(ratio > least, "{file} became {ratio} times smaller");
+    }
+
+    let original = draw(&desk, &SKETCHBOOK.path("f16"), "f16.png");
+    let quantised = draw(&desk, &desk.path("int8"), "int8.png");
+    let psnr = psnr(&original, &quantised);
+    assert!(psnr > 18.0, "{psnr} dB");
+    assert_eq!(
+        quantised.text["pixart:weights"],
+        "text_encoder int4, transformer int8 full, vae_decoder int8 full"
+    );
+}
+
+#[test]
+fn weights_alone_need_no_calibration_and_change_little() {
+    let desk = Desk::new();
+    let words = [
+        "--output",
+        "int8",
+        "--transformer",
+        "weights",
+        "--vae-decoder",
+        "weights",
+    ];
+    quantize(
+        &desk,
+        &[&words[..], &["--text-encoder-weights", "int8"]].concat(),
+    )
+    .done();
+    let told = manifest(&desk, "int8");
+    assert_eq!(told["calibration"], Value::Null);
+    assert_eq!(told["vae_decoder"]["quantization"]["operations"], 0);
+    let original = draw(&desk, &SKETCHBOOK.path("f16"), "f16.png");
+    let quantised = draw(&desk, &desk.path("int8"), "int8.png");
+    let psnr = psnr(&original, &quantised);
+    assert!(psnr > 25.0, "{psnr} dB");
+    assert_eq!(quantised.text["pixart:weights"], "int8");
+}
+
+#[test]
+fn a_calibration_that_goes_on_ends_as_one_that_was_never_interrupted() {
+    let desk = Desk::new();
+    fs::write(
+        desk.path("captions.txt"),
+        "a red boat\na cat\na star at night\na yellow house\n",
+    )
+    .unwrap();
+    let calibrate = |output: &str, samples: &str, file: &str| {
+        let words = [
+            "--captions",
+            "captions.txt",
+            "--steps",
+            "1",
+            "--transformer",
+            "hybrid",
+        ];
+        let words = [&words[..], &KEEP_ALL_ELSE].concat();
+        let more = [
+            "--output",
+            output,
+            "--samples",
+            samples,
+            "--statistics",
+            file,
+        ];
+        quantize(&desk, &[words, more.to_vec()].concat()).done();
+        manifest(&desk, output)
+    };
+    let whole = calibrate("whole", "4", "whole.json");
+    calibrate("part", "2", "part.json");
+    // The captions asked for decide what the statistics are of: two of them were others.
+    let words = [
+        "--captions",
+        "captions.txt",
+        "--steps",
+        "1",
+        "--samples",
+        "4",
+    ];
+    quantize(
+        &desk,
+        &[
+            &words[..],
+            &["--statistics", "part.json", "--output", "again"],
+        ]
+        .concat(),
+    )
+    .refused(2, &["part.json", "another list of captions"]);
+    let again = calibrate("again", "4", "whole.json");
+    assert_eq!(whole["calibration"], again["calibration"]);
+    assert_eq!(whole["files"], again["files"]);
+    assert_eq!(whole["transformer"]["quantization"]["mode"], "hybrid");
+}
+
+#[test]
+fn operations_are_listed_by_the_names_that_keep_them_in_floats() {
+    let desk = Desk::new();
+    let listed = quantize(&desk, &["--operations"]).done().stdout;
+    let of = |part: &str| -> Vec<&str> {
+        listed
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .filter_map(|(found, name)| (found == part).then_some(name))
+            .collect()
+    };
+    assert!(of("vae_decoder").len() > 10, "{listed}");
+    let name = of("transformer")[20];
+    let words = [
+        "--output",
+        "int8",
+        "--samples",
+        "1",
+        "--steps",
+        "1",
+        "--in-float",
+        name,
+    ];
+    quantize(&desk, &[&words[..], &KEEP_ALL_ELSE].concat()).done();
+    let told = manifest(&desk, "int8");
+    assert_eq!(
+        told["transformer"]["quantization"]["in_float"],
+        json!([name])
+    );
+    assert_eq!(
+        told["transformer"]["quantization"]["operations"],
+        of("transformer").len() - 1
+    );
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_leaves_nothing() {
+    let desk = Desk::new();
+    fs::write(desk.path("binary"), [0xff, 0xfe, 0x00]).unwrap();
+    fs::write(desk.path("short.txt"), "one\ntwo\n").unwrap();
+    fs::write(desk.path("damaged.json"), "{").unwrap();
+    let keep_all = [&KEEP_ALL_ELSE[..], &["--transformer", "keep"]].concat();
+    for (words, code, parts) in [
+        (keep_all, 2, vec!["nothing is left to quantise"]),
+        (vec!["--captions", "none"], 2, vec!["none"]),
+        (vec!["--captions", "binary"], 2, vec!["binary", "not UTF-8"]),
+        (
+            vec!["--captions", "short.txt", "--samples", "3"],
+            2,
+            vec!["2 captions", "--samples 2"],
+        ),
+        (
+            vec!["--in-float", "Sesame"],
+            2,
+            vec!["'Sesame'", "--operations"],
+        ),
+        (
+            vec!["--statistics", "damaged.json", "--samples", "1"],
+            2,
+            vec!["damaged.json"],
+        ),
+        (vec!["--range", "wide"], 2, vec!["percentile:P"]),
+        (vec!["--smoothing", "2"], 2, vec!["between 0 and 1"]),
+    ] {
+        let words = [&["--output", "out"][..], &words].concat();
+        quantize(&desk, &words).refused(code, &parts);
+        assert!(!desk.path("out").exists(), "{words:?}");
+    }
+    let model = SKETCHBOOK.path("f16");
+    quantize(&desk, &["--output", model.to_str().unwrap()]).refused(2, &["another --output"]);
+    let mut left = names_in(desk.path("").as_path());
+    left.sort();
+    assert_eq!(left, ["binary", "damaged.json", "short.txt"]);
+}
+
+#[test]
+fn a_model_in_integers_is_not_quantised_again() {
+    let desk = Desk::new();
+    convert_to(
+        &project("models/sketchbook"),
+        &desk.path("int8"),
+        WeightsFormat::Int8,
+    );
+    outcome(&mut desk.pixart(&["quantize", "int8", "--output", "again", "--samples", "1"]))
+        .refused(
+            3,
+            &[
+                "quantised already",
+                "--weights f16",
+                "--text-encoder-weights keep",
+            ],
+        );
+}
