@@ -86,8 +86,12 @@ impl CompiledGraph {
                 inputs.insert((*name).to_owned(), port(&node).map_err(failed("compiled"))?);
             }
         }
+        // What was traced may have left its output without a name: nobody asks for it by one.
         let outputs = (0..compiled.get_output_size().map_err(failed("compiled"))?)
-            .map(|index| compiled.get_output_by_index(index)?.get_name())
+            .map(|index| {
+                let port = compiled.get_output_by_index(index)?;
+                Ok(port.get_name().unwrap_or_default())
+            })
             .collect::<Result<_, _>>()
             .map_err(failed("compiled"))?;
         let precision = match compiled.get_property(&PRECISION.into()) {

@@ -10,11 +10,13 @@
 mod bin;
 mod floats;
 mod graph;
+mod layer;
 mod read;
 mod xml;
 
 pub(crate) use bin::BLOCK_BYTES;
 pub use bin::{BinSummary, BinWriter};
 pub(crate) use floats::{append_bf16, append_f16, append_f32, first_not_finite};
-pub use graph::{ElementType, Graph, GroupNorm, Layer, Value, Window};
+pub use graph::{Graph, GroupNorm, Window};
+pub use layer::{ElementType, Layer, Value};
 pub use read::{Constant, IrError, Network};

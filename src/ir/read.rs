@@ -15,7 +15,8 @@ use roxmltree::{Document, Node};
 use thiserror::Error;
 
 use super::bin::BLOCK_BYTES;
-use super::graph::{ElementType, Graph, Layer, Mark, Value};
+use super::graph::Graph;
+use super::layer::{ElementType, Layer, Mark, Value};
 
 /// Longest `.xml` taken. That of a published transformer has 2 MB.
 const MAX_XML_BYTES: u64 = 256 << 20;

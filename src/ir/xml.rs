@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::graph::{Layer, Mark};
+use super::layer::{Layer, Mark};
 
 /// Writes the layers and the edges between them.
 pub(super) fn write(name: &str, layers: &[Layer]) -> String {

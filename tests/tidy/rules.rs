@@ -66,7 +66,7 @@ const MOST_LINES: usize = 500;
 pub const LONG_FILES: [(&str, usize, &str); 2] = [
     (
         "src/ir/graph.rs",
-        800,
+        720,
         "one short method for each operation of the IR, over one list of layers",
     ),
     (

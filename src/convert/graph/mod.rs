@@ -1,6 +1,7 @@
 //! The three networks as graphs, one file each, and the pieces that they share.
 
 mod attention;
+mod block;
 mod t5;
 mod transformer;
 mod vae;
