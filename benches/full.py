@@ -36,10 +36,17 @@ ON_DEMAND = ("--text-encoder", "on_demand")
 NOW = {"PIXART__MODEL__TEXT_ENCODER_IDLE_SECONDS": "0"}
 
 
+# In this order; the largest sizes are measured last.
+PARTS = ("checkpoint", "convert", "bench", "on_demand", "trace", "against", "start", "sizes")
+# Without these there is nothing to write.
+NEEDED = ("checkpoint", "convert", "bench")
+
+
 def main() -> None:
     run = Run(parse())
-    for part in (run.checkpoint, run.convert, run.bench, run.on_demand, run.trace, run.against, run.start, run.sizes):
-        run.part(part.__name__, part)
+    for name in PARTS:
+        if name not in run.arguments.without:
+            run.part(name, getattr(run, name))
     run.write()
 
 
@@ -161,9 +168,10 @@ class Run:
         whole = {"date": today, "layers": self.arguments.layers, "text_layers": self.arguments.text_layers}
         whole |= {"size": self.arguments.size} | self.results
         (folder / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n")
-        (folder / f"{name}.svg").write_text(plot(self.results["sizes"]["cases"]))
+        if "sizes" in whole:
+            (folder / f"{name}.svg").write_text(plot(whole["sizes"]["cases"]))
         (folder / f"{name}.md").write_text(words_of(whole, name))
-        print(f"written: {folder / name}.json, .md and .svg")
+        print(f"written: {folder / name}.json and what is made of it")
 
 
 def watched(command: list[object]) -> dict:
@@ -257,19 +265,10 @@ def words_of(whole: dict, name: str) -> str:
         lines += ["", f"With the text encoder on demand, released before the first step: peak memory {memory(demand['memory'])}; a new prompt "
                   f"takes {demand['stages'][1]['median']:.2f} s, {loading:.2f} s of it for loading the encoder, the whole picture "
                   f"{demand['whole']['median']:.2f} s."]
-    lines += ["", "## Sizes", "", f"One step, the text encoder on demand; [the plot]({name}.svg).", "", "| size | TFLOP | whole | anonymous memory |"]
-    lines += ["|---|--:|--:|--:|"]
-    for size in whole["sizes"]["cases"]:
-        peak = (size["memory"] or {}).get("anonymous_bytes", 0)
-        lines.append(
-            f"| {size['size']} | {size['whole']['flops'] / 1e12:.2f} | {size['whole']['median']:.2f} s | {gib(peak)} |"
-        )
-    lines += ["", "## Start", "", "| cache | first | process to ready | to the first picture | in the cache |", "|---|--:|--:|--:|--:|"]
-    for kind in whole["start"]["kinds"]:
-        lines.append(
-            f"| {kind['cache']} | {kind['first']['ready_seconds']:.2f} s | {kind['ready']['median']:.2f} s "
-            f"| {kind['first_picture']['median']:.2f} s | {kind['cache_bytes'] / 1e6:.1f} MB |"
-        )
+    if "sizes" in whole:
+        lines += sizes_of(whole["sizes"], name)
+    if "start" in whole:
+        lines += starts_of(whole["start"])
     if "against" in whole:
         lines += ["", "## Against the notebook's way", ""]
         # What the other script prints is made from its JSON by itself.
@@ -277,7 +276,30 @@ def words_of(whole: dict, name: str) -> str:
         from words import table
 
         lines.append(table(whole["against"]))
+    if missing := [part for part in PARTS if part not in whole]:
+        lines += ["", f"Not measured in this run: {', '.join(missing)}."]
     return "\n".join(lines) + "\n"
+
+
+def sizes_of(sizes: dict, name: str) -> list[str]:
+    lines = ["", "## Sizes", "", f"One step, the text encoder on demand; [the plot]({name}.svg).", ""]
+    lines += ["| size | TFLOP | whole | anonymous memory |", "|---|--:|--:|--:|"]
+    for size in sizes["cases"]:
+        peak = (size["memory"] or {}).get("anonymous_bytes", 0)
+        lines.append(
+            f"| {size['size']} | {size['whole']['flops'] / 1e12:.2f} | {size['whole']['median']:.2f} s | {gib(peak)} |"
+        )
+    return lines
+
+
+def starts_of(start: dict) -> list[str]:
+    lines = ["", "## Start", "", "| cache | first | process to ready | to the first picture | in the cache |", "|---|--:|--:|--:|--:|"]
+    for kind in start["kinds"]:
+        lines.append(
+            f"| {kind['cache']} | {kind['first']['ready_seconds']:.2f} s | {kind['ready']['median']:.2f} s "
+            f"| {kind['first_picture']['median']:.2f} s | {kind['cache_bytes'] / 1e6:.1f} MB |"
+        )
+    return lines
 
 
 def plot(cases: list[dict]) -> str:
@@ -338,6 +360,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--text-layers", type=int, help="layers of the text encoder, for a trial [24]")
     parser.add_argument("--size", default="1024x1024", help="pixels")
     parser.add_argument("--pairs", type=int, default=4, help="pictures, starts and pairs that count")
+    parser.add_argument("--without", nargs="+", default=[], metavar="PART", choices=[part for part in PARTS if part not in NEEDED],
+                        help="parts to leave out, which the page then says")
     return parser.parse_args()
 
 
