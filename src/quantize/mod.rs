@@ -23,6 +23,7 @@ mod plan;
 mod points;
 mod proof;
 mod rewrite;
+mod sketch;
 mod statistics;
 
 pub use assemble::{Assembly, Work};

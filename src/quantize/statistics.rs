@@ -15,10 +15,9 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::plan::Observed;
+use super::sketch::Sketch;
 use crate::model::{CalibrationEntry, hex};
 
-/// Bins of the sketch for each doubling of a value: their values are told within 0.6 %.
-const BINS_PER_OCTAVE: f64 = 64.0;
 /// Longest statistics file taken; that of a published model has 4 MB.
 const MAX_BYTES: u64 = 256 << 20;
 
@@ -152,58 +151,6 @@ struct PointStatistics {
     not_finite: u64,
 }
 
-/// How many values lie in each bin: bins are equally wide in logarithms, one for zero between the two signs.
-///
-/// Source: Masson, Rim and Lee 2019, "DDSketch", with bins of fixed width and no limit of their number, which f32's exponents
-/// bound.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Sketch(BTreeMap<i32, u64>);
-
-impl Sketch {
-    fn add(&mut self, value: f32) {
-        *self.0.entry(bin(value)).or_default() += 1;
-    }
-
-    /// The value below which `share` of the values lie.
-    fn quantile(&self, share: f64) -> f32 {
-        let total: u64 = self.0.values().sum();
-        let wanted = share * total as f64;
-        let mut seen = 0;
-        for (&bin, &count) in &self.0 {
-            seen += count;
-            if seen as f64 >= wanted {
-                return value_of(bin);
-            }
-        }
-        self.0.keys().next_back().map_or(0.0, |&bin| value_of(bin))
-    }
-}
-
-/// Bins count up from the least normal number, so that 0 is left for zero and the signs mirror each other.
-fn bin(value: f32) -> i32 {
-    let magnitude = f64::from(value.abs());
-    if magnitude < f64::from(f32::MIN_POSITIVE) {
-        return 0;
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "f32 has 254 octaves of 64 bins"
-    )]
-    let bin = ((magnitude.log2() + 126.0) * BINS_PER_OCTAVE).floor() as i32 + 1;
-    if value < 0.0 { -bin } else { bin }
-}
-
-/// The middle of a bin.
-fn value_of(bin: i32) -> f32 {
-    if bin == 0 {
-        return 0.0;
-    }
-    let octaves = (f64::from(bin.abs()) - 0.5) / BINS_PER_OCTAVE - 126.0;
-    #[expect(clippy::cast_possible_truncation, reason = "it was an f32")]
-    let magnitude = octaves.exp2() as f32;
-    if bin < 0 { -magnitude } else { magnitude }
-}
-
 /// A reduction of a point, as the observed network gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reduction {
@@ -232,29 +179,30 @@ impl PointStatistics {
     }
 
     fn fold(&mut self, reduction: Reduction, values: &[f32]) {
-        self.not_finite += values.iter().filter(|value| !value.is_finite()).count() as u64;
-        let finite = || values.iter().copied().filter(|value| value.is_finite());
+        let finite: Vec<f32> = values
+            .iter()
+            .copied()
+            .filter(|value| value.is_finite())
+            .collect();
+        self.not_finite += (values.len() - finite.len()) as u64;
+        let is_first = self.inferences == 0;
         match reduction {
             Reduction::RowsMin => {
-                let least = finite().reduce(f32::min).unwrap_or(0.0);
-                self.min = if self.inferences == 0 {
-                    least
-                } else {
-                    self.min.min(least)
-                };
+                let least = finite.iter().copied().reduce(f32::min).unwrap_or(0.0);
+                self.min = if is_first { least } else { self.min.min(least) };
                 self.sum_of_min += f64::from(least);
-                finite().for_each(|value| self.rows_min.add(value));
+                self.rows_min.add(&finite);
             }
             // The last of the two, which every point has: it counts the inference.
             Reduction::RowsMax => {
-                let greatest = finite().reduce(f32::max).unwrap_or(0.0);
-                self.max = if self.inferences == 0 {
+                let greatest = finite.iter().copied().reduce(f32::max).unwrap_or(0.0);
+                self.max = if is_first {
                     greatest
                 } else {
                     self.max.max(greatest)
                 };
                 self.sum_of_max += f64::from(greatest);
-                finite().for_each(|value| self.rows_max.add(value));
+                self.rows_max.add(&finite);
                 self.inferences += 1;
             }
             Reduction::ChannelsMax => {
@@ -279,10 +227,15 @@ impl PointStatistics {
                 (self.sum_of_max / inferences) as f32,
             ),
             RangeRule::Percentile(per_cent) => (
-                self.rows_min.quantile(1.0 - per_cent / 100.0).max(self.min),
-                self.rows_max.quantile(per_cent / 100.0).min(self.max),
+                self.within(self.rows_min.quantile(1.0 - per_cent / 100.0)),
+                self.within(self.rows_max.quantile(per_cent / 100.0)),
             ),
         }
+    }
+
+    /// The middle of a bin may lie beyond the values in it.
+    fn within(&self, value: f32) -> f32 {
+        value.max(self.min).min(self.max)
     }
 
     fn observed(&self, component: &str, rule: RangeRule) -> Result<Observed, StatisticsError> {
@@ -515,6 +468,9 @@ mod tests {
         assert!((means.share - 6.0 / 8.0).abs() < 1e-6);
         let most = first(&statistics, RangeRule::Percentile(75.0));
         assert!((most.high / 4.0 - 1.0).abs() < 0.01, "{}", most.high);
+        let all = first(&statistics, RangeRule::Percentile(100.0));
+        assert!((-3.0..=-2.97).contains(&all.low), "{}", all.low);
+        assert!((7.92..=8.0).contains(&all.high), "{}", all.high);
     }
 
     #[test]
@@ -591,10 +547,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bin_tells_its_values_within_a_hundredth(value in prop::num::f32::NORMAL) {
-            let told = value_of(bin(value));
-            // The largest bin's middle may lie beyond what f32 holds.
-            prop_assert!((told / value - 1.0).abs() < 0.01 || told.is_infinite(), "{value} became {told}");
+        fn a_range_by_any_rule_lies_within_the_extremes(
+            inferences in proptest::collection::vec(proptest::collection::vec(-1e30_f32..1e30, 1..6), 1..4),
+            per_cent in 50.0_f64..=100.0,
+        ) {
+            let mut statistics = empty();
+            for values in &inferences {
+                inference(&mut statistics, values, values);
+            }
+            let seen = |rule| {
+                let observed = statistics.observed("transformer", rule);
+                observed.unwrap().remove(0)
+            };
+            let extremes = seen(RangeRule::MinMax);
+            for rule in [RangeRule::MeanMinMax, RangeRule::Percentile(per_cent)] {
+                let range = seen(rule);
+                prop_assert!(extremes.low <= range.low && range.high <= extremes.high, "{rule}: {range:?}");
+                prop_assert!(range.low <= range.high, "{rule}: {range:?}");
+            }
         }
     }
 }
