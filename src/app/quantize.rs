@@ -119,9 +119,15 @@ impl App {
             };
             let seen = self.watch(runtime, &calibration, &work, progress)?;
             for index in watched {
-                let part = work[index].part;
+                let Work {
+                    part,
+                    component,
+                    options: treated,
+                    ..
+                } = &work[index];
+                let takers = component.takers(treated);
                 work[index].observed = seen
-                    .observed(part.name(), options.calibration.range)
+                    .observed(part.name(), options.calibration.range, &takers)
                     .map_err(QuantizeError::from)?;
             }
             entry = Some(seen.entry(options.calibration.range));

@@ -132,6 +132,20 @@ impl Component {
             .collect()
     }
 
+    /// Of each point, the operations that are to be computed in integers with it, by name: they need to know its range.
+    pub fn takers(&self, options: &ComponentOptions) -> Vec<Vec<String>> {
+        let choice = options.choice();
+        let mut takers = vec![Vec::new(); self.points.points.len()];
+        for operation in &self.points.operations {
+            if choice.computes_in_integers(operation) {
+                for activation in &operation.activations {
+                    takers[activation.point].push(operation.name.clone());
+                }
+            }
+        }
+        takers
+    }
+
     /// Writes the network that calibration runs.
     ///
     /// # Errors
@@ -241,4 +255,56 @@ pub struct Written {
     pub in_integers: Vec<Vec<String>>,
     /// What the manifest says.
     pub quantization: Quantization,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::ir::ElementType;
+
+    /// Two linear layers that take the same value, by their names.
+    fn two_layers(folder: &Path) -> (Component, [String; 2]) {
+        let xml = folder.join("transformer.xml");
+        let bin = BinWriter::create(&xml.with_extension("bin")).unwrap();
+        let mut graph = Graph::new("transformer", bin);
+        let value = graph.parameter("hidden_states", ElementType::F32, &[1, -1, 8]);
+        for name in ["one", "other"] {
+            let product = graph.scoped(name, |graph| {
+                let weights = graph.floats(&[2, 8], &[0.5; 16])?;
+                Ok::<_, io::Error>(graph.matmul_transposed(value, weights))
+            });
+            graph.result(name, product.unwrap());
+        }
+        let (text, bin) = graph.finish();
+        bin.finish().unwrap();
+        std::fs::write(&xml, text).unwrap();
+        let component = Component::open(&xml).unwrap();
+        let names = [0, 1].map(|index| component.operation_names()[index].to_owned());
+        (component, names)
+    }
+
+    #[test]
+    fn only_what_is_computed_in_integers_needs_the_range_of_what_it_takes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (component, [one, other]) = two_layers(folder.path());
+        assert_eq!(component.point_names().len(), 1);
+        let takers = |mode, in_float: &[&String]| {
+            component.takers(&ComponentOptions {
+                mode,
+                weights: WeightsChoice::Int8,
+                smoothing: None,
+                in_float: in_float.iter().map(|&name| name.clone()).collect(),
+            })
+        };
+        let full = takers(QuantizationMode::Full, &[]);
+        assert_eq!(full, [vec![one.clone(), other.clone()]]);
+        let partly = takers(QuantizationMode::Full, &[&one]);
+        assert_eq!(partly, [vec![other.clone()]]);
+        // Linear layers are computed in floats there.
+        let nothing: [Vec<String>; 1] = [Vec::new()];
+        assert_eq!(takers(QuantizationMode::Hybrid, &[]), nothing);
+        assert_eq!(takers(QuantizationMode::Full, &[&one, &other]), nothing);
+    }
 }

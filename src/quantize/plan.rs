@@ -99,6 +99,19 @@ pub(super) struct Choice {
     pub(super) in_float: BTreeSet<String>,
 }
 
+impl Choice {
+    /// Whether the activations of an operation are to be integers.
+    pub(super) fn computes_in_integers(&self, operation: &Operation) -> bool {
+        let kind_does = match operation.kind {
+            Kind::Linear => self.linear_activations,
+            Kind::Convolution | Kind::TransposedConvolution => self.convolution_activations,
+            Kind::Embedding => false,
+            Kind::Attention => self.attention,
+        };
+        kind_does && !self.in_float.contains(&operation.name)
+    }
+}
+
 /// Plans every operation. `columns` gives the largest magnitude of each input channel of a linear layer's weights.
 pub(super) fn plan<E>(
     points: &Points,
@@ -156,14 +169,13 @@ fn treat(
     if choice.in_float.contains(&operation.name) {
         return Treatment::none(operation);
     }
-    let (weights, in_integers) = match operation.kind {
-        Kind::Linear => (choice.linear, choice.linear_activations),
-        Kind::Convolution | Kind::TransposedConvolution => {
-            (choice.convolution, choice.convolution_activations)
-        }
-        Kind::Embedding => (choice.embedding, false),
-        Kind::Attention => (WeightFormat::Float, choice.attention),
+    let weights = match operation.kind {
+        Kind::Linear => choice.linear,
+        Kind::Convolution | Kind::TransposedConvolution => choice.convolution,
+        Kind::Embedding => choice.embedding,
+        Kind::Attention => WeightFormat::Float,
     };
+    let in_integers = choice.computes_in_integers(operation);
     let smoothing = operation
         .activations
         .first()

@@ -66,7 +66,7 @@ impl FromStr for RangeRule {
 pub enum StatisticsError {
     /// A point was zero, infinite or not a number throughout.
     #[error(
-        "calibration saw {what} at {point} of the {component}: keep its operation in floats with --in-float, or take other captions"
+        "calibration saw {what} at {point} of the {component}: keep what takes it in floats (--in-float {takers}), or take other captions"
     )]
     Range {
         /// The component.
@@ -75,6 +75,8 @@ pub enum StatisticsError {
         point: String,
         /// What was seen.
         what: &'static str,
+        /// The operations that take it, with the flag between their names.
+        takers: String,
     },
     /// A file that is damaged, or is none of ours.
     #[error("{path} holds no calibration of pixart's ({detail}): remove it, or name another file with --statistics", path = path.display())]
@@ -238,20 +240,30 @@ impl PointStatistics {
         value.max(self.min).min(self.max)
     }
 
-    fn observed(&self, component: &str, rule: RangeRule) -> Result<Observed, StatisticsError> {
-        let refused = |what| StatisticsError::Range {
-            component: component.to_owned(),
-            point: self.name.clone(),
-            what,
+    /// What is known of the point. `takers` are the operations that need its range, by name: where there are none, it may have
+    /// been anything.
+    fn observed(
+        &self,
+        component: &str,
+        rule: RangeRule,
+        takers: &[String],
+    ) -> Result<Observed, StatisticsError> {
+        let refused = |what| {
+            Err(StatisticsError::Range {
+                component: component.to_owned(),
+                point: self.name.clone(),
+                what,
+                takers: takers.join(" --in-float "),
+            })
         };
-        if self.not_finite > 0 {
-            return Err(refused("numbers that are not finite"));
-        }
         let (low, high) = self.range(rule);
         let largest = |low: f32, high: f32| low.abs().max(high.abs());
         let (counts, extreme) = (largest(low, high), largest(self.min, self.max));
-        if counts <= 0.0 {
-            return Err(refused("nothing but zeros"));
+        if !takers.is_empty() && self.not_finite > 0 {
+            return refused("numbers that are not finite");
+        }
+        if !takers.is_empty() && counts <= 0.0 {
+            return refused("nothing but zeros");
         }
         Ok(Observed {
             low,
@@ -366,21 +378,27 @@ impl Statistics {
         }
     }
 
-    /// What is known of a component's points, by a rule.
+    /// What is known of a component's points, by a rule. `takers` has the names of the operations that need each point's range.
     ///
     /// # Errors
-    /// When a point was zero or not finite.
+    /// When a point whose range is needed was zero or not finite.
     pub fn observed(
         &self,
         component: &str,
         rule: RangeRule,
+        takers: &[Vec<String>],
     ) -> Result<Vec<Observed>, StatisticsError> {
+        self.points_of(component)
+            .iter()
+            .zip(takers)
+            .map(|(point, takers)| point.observed(component, rule, takers))
+            .collect()
+    }
+
+    fn points_of(&self, component: &str) -> &[PointStatistics] {
         self.components
             .get(component)
-            .into_iter()
-            .flatten()
-            .map(|point| point.observed(component, rule))
-            .collect()
+            .map_or(&[], |points| points.as_slice())
     }
 
     /// What a manifest says of it.
@@ -451,8 +469,14 @@ mod tests {
         }
     }
 
+    /// Both points are needed by an operation each.
+    fn takers() -> [Vec<String>; 2] {
+        ["block/MatMul_3", "block/MatMul_4"].map(|name| vec![name.to_owned()])
+    }
+
     fn first(statistics: &Statistics, rule: RangeRule) -> Observed {
-        statistics.observed("transformer", rule).unwrap().remove(0)
+        let observed = statistics.observed("transformer", rule, &takers());
+        observed.unwrap().remove(0)
     }
 
     #[test]
@@ -493,15 +517,17 @@ mod tests {
         inference(&mut zero, &[0.0], &[0.0]);
         let mut broken = empty();
         inference(&mut broken, &[-1.0, f32::NAN], &[f32::INFINITY, 1.0]);
-        for (statistics, what) in [(zero, "zeros"), (broken, "not finite")] {
+        for (statistics, what) in [(&zero, "zeros"), (&broken, "not finite")] {
             let error = statistics
-                .observed("transformer", RangeRule::MinMax)
+                .observed("transformer", RangeRule::MinMax, &takers())
                 .unwrap_err()
                 .to_string();
-            assert!(
-                error.contains(what) && error.contains("block/Add_1"),
-                "{error}"
-            );
+            for part in [what, "block/Add_1", "--in-float block/MatMul_3"] {
+                assert!(error.contains(part), "{error}");
+            }
+            // Kept in floats, they may be anything.
+            let observed = statistics.observed("transformer", RangeRule::MinMax, &[vec![], vec![]]);
+            assert_eq!(observed.unwrap().len(), 2);
         }
     }
 
@@ -556,7 +582,7 @@ mod tests {
                 inference(&mut statistics, values, values);
             }
             let seen = |rule| {
-                let observed = statistics.observed("transformer", rule);
+                let observed = statistics.observed("transformer", rule, &[vec![], vec![]]);
                 observed.unwrap().remove(0)
             };
             let extremes = seen(RangeRule::MinMax);
