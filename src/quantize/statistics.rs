@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -122,6 +123,14 @@ pub struct StatisticsKey {
     pub precision: String,
 }
 
+/// The file: statistics, and their digest, which no number of them can change without.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed<Seen> {
+    digest: String,
+    statistics: Seen,
+}
+
 /// What was seen, and of what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -209,8 +218,11 @@ impl PointStatistics {
             }
             Reduction::ChannelsMax => {
                 self.channels.resize(values.len(), 0.0);
-                for (largest, value) in self.channels.iter_mut().zip(values) {
-                    *largest = largest.max(*value);
+                for (largest, &value) in self.channels.iter_mut().zip(values) {
+                    // What is not finite has been counted, and no number of a JSON file.
+                    if value.is_finite() {
+                        *largest = largest.max(value);
+                    }
                 }
             }
         }
@@ -275,7 +287,7 @@ impl PointStatistics {
 }
 
 impl Statistics {
-    const SCHEMA: u32 = 1;
+    const SCHEMA: u32 = 2;
 
     /// Nothing seen yet. `components` have the names of their points, in order.
     pub fn new(key: StatisticsKey, components: &[(String, Vec<String>)]) -> Self {
@@ -315,10 +327,16 @@ impl Statistics {
             Ok(_) => {}
         }
         let bytes = fs::read(path).map_err(file)?;
-        let kept: Self =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let Sealed {
+            digest,
+            statistics: kept,
+        } = serde_json::from_slice::<Sealed<Self>>(&bytes)
+            .map_err(|error| damaged(error.to_string()))?;
         if kept.schema != Self::SCHEMA {
             return Err(damaged(format!("its schema is {}", kept.schema)));
+        }
+        if kept.digest() != digest {
+            return Err(damaged("its numbers do not have its digest".to_owned()));
         }
         let other = |what| {
             Err(StatisticsError::Other {
@@ -404,7 +422,7 @@ impl Statistics {
     /// What a manifest says of it.
     pub fn entry(&self, rule: RangeRule) -> CalibrationEntry {
         CalibrationEntry {
-            digest: hex(&Sha256::digest(self.to_json())),
+            digest: self.digest(),
             model_digest: self.key.model_digest.clone(),
             samples: self.samples,
             steps: self.key.steps,
@@ -423,9 +441,15 @@ impl Statistics {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
+        let sealed = Sealed {
+            digest: self.digest(),
+            statistics: self,
+        };
         let written = (|| {
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(&self.to_json())?;
+            let mut file = tempfile::Builder::new()
+                .permissions(fs::Permissions::from_mode(0o644))
+                .tempfile_in(folder)?;
+            file.write_all(&to_json(&sealed))?;
             file.persist(path).map_err(|error| error.error)?;
             Ok(())
         })();
@@ -435,9 +459,14 @@ impl Statistics {
         })
     }
 
-    fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("numbers and names are plain data")
+    /// SHA-256 of all of it.
+    fn digest(&self) -> String {
+        hex(&Sha256::digest(to_json(self)))
     }
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("numbers and names are plain data")
 }
 
 #[cfg(test)]
@@ -529,6 +558,11 @@ mod tests {
             let observed = statistics.observed("transformer", RangeRule::MinMax, &[vec![], vec![]]);
             assert_eq!(observed.unwrap().len(), 2);
         }
+        // And their numbers are kept like others.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("statistics.json");
+        broken.save(&path).unwrap();
+        assert_eq!(Statistics::kept(&path, empty()).unwrap(), broken);
     }
 
     #[test]
@@ -566,12 +600,46 @@ mod tests {
         other.key.steps = 20;
         let error = Statistics::kept(&path, other).unwrap_err();
         assert!(error.to_string().contains("steps"), "{error}");
-        fs::write(&path, b"{\"schema\":1").unwrap();
-        let error = Statistics::kept(&path, empty()).unwrap_err();
-        assert!(matches!(error, StatisticsError::Damaged { .. }), "{error}");
+        let whole = fs::read_to_string(&path).unwrap();
+        for damaged in [
+            whole[..whole.len() / 2].to_owned(),
+            whole.replace("\"samples\":0", "\"samples\":9"),
+            whole.replace("\"schema\":2", "\"schema\":3"),
+            String::new(),
+        ] {
+            fs::write(&path, damaged).unwrap();
+            let error = Statistics::kept(&path, empty()).unwrap_err();
+            assert!(matches!(error, StatisticsError::Damaged { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_told_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = empty()
+            .save(&folder.path().join("no/statistics.json"))
+            .unwrap_err();
+        assert!(error.to_string().contains("no/statistics.json"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     proptest! {
+        #[test]
+        fn any_numbers_are_kept_to_the_last_bit(
+            inferences in proptest::collection::vec(proptest::collection::vec(any::<f32>(), 1..6), 0..4),
+        ) {
+            let mut statistics = empty();
+            for values in &inferences {
+                inference(&mut statistics, values, values);
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("statistics.json");
+            statistics.save(&path).unwrap();
+            let kept = Statistics::kept(&path, empty()).unwrap();
+            prop_assert_eq!(&kept, &statistics);
+            prop_assert_eq!(kept.digest(), statistics.digest());
+        }
+
         #[test]
         fn a_range_by_any_rule_lies_within_the_extremes(
             inferences in proptest::collection::vec(proptest::collection::vec(-1e30_f32..1e30, 1..6), 1..4),
