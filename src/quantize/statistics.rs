@@ -413,6 +413,11 @@ impl Statistics {
             .collect()
     }
 
+    /// How many points of a component are watched.
+    pub(super) fn points(&self, component: &str) -> usize {
+        self.points_of(component).len()
+    }
+
     fn points_of(&self, component: &str) -> &[PointStatistics] {
         self.components
             .get(component)

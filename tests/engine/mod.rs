@@ -2,6 +2,7 @@
 
 use pixart::config::Precision;
 use pixart::engine::{CompileOptions, CompiledGraph, EngineError, Graph as _, Tensor};
+use pixart::ir::{self, BinWriter, ElementType};
 use pixart::model::{ModelDirectory, WeightsFormat};
 
 use crate::support::{convert_to, project, runtime};
@@ -120,4 +121,46 @@ fn a_cancelled_inference_of_new_shapes_leaves_the_network_whole_for_the_former_o
     let stopped = predict(&mut graph, (128, 2), &|| true);
     assert!(matches!(stopped, Err(EngineError::Cancelled)));
     assert_eq!(predict(&mut graph, (24, 9), &|| false).unwrap(), first);
+}
+
+#[test]
+fn every_output_comes_by_its_name_and_stays_what_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let xml = folder.path().join("graph.xml");
+    let bin = BinWriter::create(&xml.with_extension("bin")).unwrap();
+    let mut graph = ir::Graph::new("shown", bin);
+    let latents = graph.parameter("latents", ElementType::F32, &[-1, 3]);
+    let twice = graph.add(latents, latents);
+    graph.result("noise_pred", twice);
+    let lowest = graph.reduce_min(twice).unwrap();
+    graph.result("observe/0/rows_min", lowest);
+    let highest = graph.reduce_max(twice).unwrap();
+    graph.result("observe/0/rows_max", highest);
+    let (text, bin) = graph.finish();
+    bin.finish().unwrap();
+    std::fs::write(&xml, text).unwrap();
+
+    let mut graph = runtime()
+        .compile(&xml, &options("CPU", Precision::F32))
+        .unwrap();
+    let latents = Tensor::f32([2, 3], vec![1.0, -2.0, 3.0, 0.0, 5.0, 0.5]);
+    let all = graph.infer_all(&[("latents", &latents)], &|| false);
+    let all = all.unwrap();
+    let other = Tensor::f32([1, 3], vec![7.0; 3]);
+    let others = graph.infer_all(&[("latents", &other)], &|| false);
+    assert_eq!(others.unwrap()[2].1, Tensor::f32([1, 1], vec![14.0]));
+    let expected = [
+        (
+            "noise_pred",
+            Tensor::f32([2, 3], vec![2.0, -4.0, 6.0, 0.0, 10.0, 1.0]),
+        ),
+        ("observe/0/rows_min", Tensor::f32([2, 1], vec![-4.0, 0.0])),
+        ("observe/0/rows_max", Tensor::f32([2, 1], vec![6.0, 10.0])),
+    ];
+    assert_eq!(
+        all,
+        expected.map(|(name, tensor)| (name.to_owned(), tensor))
+    );
+    let first = graph.infer(&[("latents", &latents)], &|| false).unwrap();
+    assert_eq!(first, all[0].1);
 }
