@@ -1,4 +1,13 @@
-//! Drawing pictures so that their networks can be watched.
+//! Calibration: drawing pictures so that the ranges of a network's values can be seen.
+//!
+//! An 8-bit integer has 256 levels. Weights are known, so their levels can be spread over just the range that they have. What
+//! flows between layers depends on the picture, and where its range is chosen too wide the levels are far apart, where too
+//! narrow the largest values are cut off. So before it is quantised the model draws pictures of captions as people write them,
+//! by the real pipeline and over all of its steps: a transformer sees noise in the first and nearly a picture in the last, and
+//! its values differ as much. Meanwhile every network that is to compute in integers tells the extremes of every value that
+//! will be one.
+//!
+//! A picture counts as a whole or not at all: what one that was stopped midway has shown is taken back.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -31,8 +40,13 @@ pub fn calibrate(
     };
     let done = statistics.borrow().samples();
     progress.calibrating(done, u32::try_from(requests.len()).unwrap_or(u32::MAX));
-    for request in requests.iter().skip(done as usize) {
-        // A picture that is stopped midway is not in the statistics.
+    let left = requests.get(done as usize..).unwrap_or_default();
+    if left.is_empty() {
+        return Ok(());
+    }
+    // A file that cannot be written is told now, not after the minutes of the first pictures.
+    save()?;
+    for request in left {
         let before = statistics.borrow().clone();
         let drawn = pipeline.generate(request, &mut Stop(progress));
         if let Err(error) = drawn {
@@ -61,4 +75,267 @@ impl Watch for Stop<'_> {
     }
 
     fn observe(&mut self, _: Event<'_>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::convert::Progress;
+    use crate::domain::{
+        Generated, ImageSize, Prompt, Receipt, RequestDefaults, RequestDraft, SchedulerKind, Seed,
+        Timings,
+    };
+    use crate::engine::EngineError;
+    use crate::quantize::statistics::Reduction;
+    use crate::quantize::{StatisticsError, StatisticsKey};
+
+    /// Asks to stop once so many pictures are done, and remembers what it was told.
+    struct Told {
+        stop_after: u32,
+        sampled: AtomicU32,
+        begun: Mutex<Vec<(u32, u32)>>,
+    }
+
+    impl Told {
+        fn stopping_after(pictures: u32) -> Self {
+            Self {
+                stop_after: pictures,
+                sampled: AtomicU32::new(0),
+                begun: Mutex::default(),
+            }
+        }
+    }
+
+    impl Progress for Told {
+        fn begin(&self, _component: &str, _bytes: u64) {}
+        fn advance(&self, _bytes: u64) {}
+        fn unchanged(&self, _component: &str) {}
+        fn cancelled(&self) -> bool {
+            self.sampled.load(Ordering::Relaxed) >= self.stop_after
+        }
+    }
+
+    impl QuantizeProgress for Told {
+        fn calibrating(&self, done: u32, samples: u32) {
+            self.begun.lock().unwrap().push((done, samples));
+        }
+
+        fn sampled(&self) {
+            self.sampled.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Three steps a picture, each of which shows numbers that no other has; it looks at cancellation behind the second.
+    struct Drawing {
+        statistics: Rc<RefCell<Statistics>>,
+        seeds: Vec<u64>,
+        breaks_at: Option<u64>,
+    }
+
+    impl Generate for Drawing {
+        fn generate(
+            &mut self,
+            request: &GenerateRequest,
+            watch: &mut dyn Watch,
+        ) -> Result<Generated, PipelineError> {
+            let seed = request.seed.value();
+            self.seeds.push(seed);
+            for step in 0_u16..3 {
+                if step == 2 && watch.cancelled() {
+                    return Err(PipelineError::Cancelled);
+                }
+                if step == 2 && self.breaks_at == Some(seed) {
+                    return Err(PipelineError::Engine {
+                        stage: "transformer",
+                        source: EngineError::Runtime("no memory".to_owned()),
+                    });
+                }
+                let value = f32::from(u16::try_from(seed).unwrap()).sin() / (f32::from(step) + 0.3);
+                let mut statistics = self.statistics.borrow_mut();
+                for (reduction, value) in [
+                    (Reduction::RowsMin, -value.abs()),
+                    (Reduction::RowsMax, value),
+                    (Reduction::ChannelsMax, value.abs()),
+                ] {
+                    statistics.fold("transformer", 0, reduction, &[value, value / 3.0]);
+                }
+            }
+            Ok(Generated {
+                image: Vec::new(),
+                timings: Timings::default(),
+                receipt: Receipt {
+                    request: request.clone(),
+                    drawn_size: request.size,
+                    model: String::new(),
+                    weights: String::new(),
+                    device: String::new(),
+                    precision: String::new(),
+                    model_digest: String::new(),
+                    openvino_version: String::new(),
+                },
+                warnings: Vec::new(),
+            })
+        }
+    }
+
+    fn requests(count: u64) -> Vec<GenerateRequest> {
+        let defaults = RequestDefaults {
+            scheduler: SchedulerKind::Lcm,
+            size: ImageSize::new(64, 64).unwrap(),
+            resolution_binning: false,
+        };
+        (0..count)
+            .map(|seed| {
+                let prompt = Prompt::new("a fox").unwrap();
+                RequestDraft::new(prompt, Seed::new(seed)).complete(&defaults)
+            })
+            .collect()
+    }
+
+    fn nothing_seen() -> Statistics {
+        let key = StatisticsKey {
+            model_digest: "model".to_owned(),
+            captions_digest: "captions".to_owned(),
+            steps: 3,
+            size: "64x64".to_owned(),
+            seed: 0,
+            precision: "f32".to_owned(),
+        };
+        let points = vec!["block/Add_1".to_owned()];
+        Statistics::new(key, &[("transformer".to_owned(), points)])
+    }
+
+    /// Calibrates on ten pictures from `statistics` on. Returns the outcome, what was seen, and the seeds that were drawn.
+    fn run(
+        statistics: Statistics,
+        file: Option<&Path>,
+        told: &Told,
+        breaks_at: Option<u64>,
+    ) -> (Result<(), QuantizeError>, Statistics, Vec<u64>) {
+        let statistics = Rc::new(RefCell::new(statistics));
+        let mut drawing = Drawing {
+            statistics: Rc::clone(&statistics),
+            seeds: Vec::new(),
+            breaks_at,
+        };
+        let outcome = calibrate(&mut drawing, &requests(10), &statistics, file, told);
+        let seen = statistics.borrow().clone();
+        (outcome, seen, drawing.seeds)
+    }
+
+    fn undisturbed() -> Statistics {
+        let told = Told::stopping_after(u32::MAX);
+        let (outcome, seen, seeds) = run(nothing_seen(), None, &told, None);
+        outcome.unwrap();
+        assert_eq!(seeds, (0..10).collect::<Vec<u64>>());
+        assert_eq!(*told.begun.lock().unwrap(), [(0, 10)]);
+        seen
+    }
+
+    #[test]
+    fn wherever_it_is_interrupted_it_goes_on_to_the_same_numbers() {
+        let whole = undisturbed();
+        assert_eq!(whole.samples(), 10);
+        for pictures in 0_u32..10 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("statistics.json");
+            let told = Told::stopping_after(pictures);
+            let (outcome, seen, _) = run(nothing_seen(), Some(&path), &told, None);
+            assert!(matches!(outcome, Err(QuantizeError::Cancelled)));
+            // The picture that was stopped behind its second step is in neither.
+            let kept = Statistics::kept(&path, nothing_seen()).unwrap();
+            assert_eq!(kept, seen);
+            assert_eq!(kept.samples(), pictures);
+
+            let told = Told::stopping_after(u32::MAX);
+            let (outcome, seen, seeds) = run(kept, Some(&path), &told, None);
+            outcome.unwrap();
+            assert_eq!(seeds.first(), Some(&u64::from(pictures)));
+            assert_eq!(*told.begun.lock().unwrap(), [(pictures, 10)]);
+            assert_eq!(seen, whole, "after {pictures}");
+            assert_eq!(Statistics::kept(&path, nothing_seen()).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn a_picture_that_fails_is_told_and_those_before_it_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("statistics.json");
+        let told = Told::stopping_after(u32::MAX);
+        let (outcome, _, _) = run(nothing_seen(), Some(&path), &told, Some(6));
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, QuantizeError::Pipeline(_)), "{error}");
+        let kept = Statistics::kept(&path, nothing_seen()).unwrap();
+        assert_eq!(kept.samples(), 6);
+        let (outcome, seen, _) = run(kept, Some(&path), &told, None);
+        outcome.unwrap();
+        assert_eq!(seen, undisturbed());
+    }
+
+    #[test]
+    fn what_has_all_its_pictures_is_taken_as_it_is() {
+        let told = Told::stopping_after(u32::MAX);
+        // It need not be in a folder that can be written to.
+        let path = Path::new("/no/such/folder/statistics.json");
+        let (outcome, seen, seeds) = run(undisturbed(), Some(path), &told, None);
+        outcome.unwrap();
+        assert!(seeds.is_empty());
+        assert_eq!(seen, undisturbed());
+    }
+
+    #[test]
+    fn a_process_that_is_killed_loses_the_pictures_since_the_last_saving_at_most() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("statistics.json");
+        let statistics = Rc::new(RefCell::new(nothing_seen()));
+        let mut drawing = Looking {
+            drawing: Drawing {
+                statistics: Rc::clone(&statistics),
+                seeds: Vec::new(),
+                breaks_at: None,
+            },
+            path: &path,
+            kept: Vec::new(),
+        };
+        let told = Told::stopping_after(u32::MAX);
+        calibrate(&mut drawing, &requests(10), &statistics, Some(&path), &told).unwrap();
+        assert_eq!(drawing.kept, [0, 0, 0, 0, 4, 4, 4, 4, 8, 8]);
+    }
+
+    /// Looks at what is kept before each picture.
+    struct Looking<'a> {
+        drawing: Drawing,
+        path: &'a Path,
+        kept: Vec<u32>,
+    }
+
+    impl Generate for Looking<'_> {
+        fn generate(
+            &mut self,
+            request: &GenerateRequest,
+            watch: &mut dyn Watch,
+        ) -> Result<Generated, PipelineError> {
+            let kept = Statistics::kept(self.path, nothing_seen()).unwrap();
+            self.kept.push(kept.samples());
+            self.drawing.generate(request, watch)
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_told_before_anything_is_drawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("no/statistics.json");
+        let told = Told::stopping_after(u32::MAX);
+        let (outcome, _, seeds) = run(nothing_seen(), Some(&path), &told, None);
+        assert!(matches!(
+            outcome,
+            Err(QuantizeError::Statistics(StatisticsError::File { .. }))
+        ));
+        assert!(seeds.is_empty());
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none());
+    }
 }
