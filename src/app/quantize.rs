@@ -14,9 +14,9 @@ use crate::engine::{Graph, Runtime};
 use crate::model::{ForeignModel, ModelDirectory, Part, check_free_space};
 use crate::pipeline::{Pipeline, Planner};
 use crate::quantize::{
-    Assembly, Caption, Component, ComponentOptions, ObservedGraph, QuantizeError, QuantizeProgress,
-    RangeRule, Statistics, StatisticsKey, Work, built_in_captions, calibrate, captions_digest,
-    read_captions,
+    Assembly, BlankDecoder, Caption, Component, ComponentOptions, ObservedGraph, QuantizeError,
+    QuantizeProgress, RangeRule, Statistics, StatisticsKey, Work, built_in_captions, calibrate,
+    captions_digest, read_captions,
 };
 
 /// What becomes of each component.
@@ -215,6 +215,9 @@ impl App {
             if watched.iter().any(|work| work.part == part) {
                 let statistics = Rc::clone(&statistics);
                 Box::new(ObservedGraph::new(part.name(), graph, statistics))
+            } else if part == Part::VaeDecoder {
+                // It would take as long as two steps of a published model, for pictures that nobody looks at.
+                Box::new(BlankDecoder::new(planner.facts().vae_scale_factor))
             } else {
                 Box::new(graph)
             }

@@ -12,6 +12,7 @@
 //! What it is not: it compiles no pipeline and knows no settings; `app/quantize.rs` puts the parts together.
 
 mod assemble;
+mod blank;
 mod calibrate;
 mod captions;
 mod component;
@@ -27,6 +28,7 @@ mod sketch;
 mod statistics;
 
 pub use assemble::{Assembly, Work};
+pub use blank::BlankDecoder;
 pub use calibrate::calibrate;
 pub use captions::{Caption, CaptionsError, built_in_captions, captions_digest, read_captions};
 pub use component::{Component, ComponentOptions, WeightsChoice};
