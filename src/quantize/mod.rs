@@ -30,7 +30,9 @@ mod statistics;
 pub use assemble::{Assembly, Work};
 pub use blank::BlankDecoder;
 pub use calibrate::calibrate;
-pub use captions::{Caption, CaptionsError, built_in_captions, captions_digest, read_captions};
+pub use captions::{
+    Caption, CaptionsError, built_in_captions, captions_digest, parse_captions, read_captions,
+};
 pub use component::{Component, ComponentOptions, WeightsChoice};
 pub use error::QuantizeError;
 pub use observe::ObservedGraph;
