@@ -110,7 +110,10 @@ impl App {
             let captions = match &options.calibration.captions {
                 Some(path) => read_captions(path, options.calibration.samples as usize)
                     .map_err(QuantizeError::from)?,
-                None => built_in_captions(options.calibration.samples as usize),
+                None => built_in_captions(
+                    &model.manifest().source,
+                    options.calibration.samples as usize,
+                ),
             };
             let calibration = Calibration {
                 model: &model,

@@ -10,12 +10,14 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::domain::{InvalidRequest, Prompt};
-use crate::model::hex;
+use crate::model::{EMBEDDED_NAME, hex};
 
 /// Longest file taken: all of Conceptual Captions has 400 MB.
 const MAX_BYTES: u64 = 1 << 30;
 /// Captions for whatever model has none of its own.
 const BUILT_IN: &str = include_str!("captions.txt");
+/// Sketchbook's own, by its training's `unseen.py`: of its world, and none of those that it is judged by.
+const SKETCHBOOK: &str = include_str!("../../models/sketchbook/calibration.txt");
 
 /// What to draw, and what to keep away from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,9 +152,15 @@ fn text_of(bytes: &[u8]) -> Result<&str, String> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// The first `count` of the captions that come along; they begin again where more are asked for than there are.
-pub fn built_in_captions(count: usize) -> Vec<Caption> {
-    let captions: Vec<Caption> = BUILT_IN
+/// The first `count` of the captions that come along for a model that was made from `source`, as its manifest has it; they begin
+/// again where more are asked for than there are.
+pub fn built_in_captions(source: &str, count: usize) -> Vec<Caption> {
+    let list = if source.starts_with(EMBEDDED_NAME) {
+        SKETCHBOOK
+    } else {
+        BUILT_IN
+    };
+    let captions: Vec<Caption> = list
         .lines()
         .filter_map(|line| {
             Some(Caption {
@@ -179,6 +187,8 @@ pub fn captions_digest(captions: &[Caption]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -228,11 +238,30 @@ mod tests {
 
     #[test]
     fn built_in_captions_go_round() {
-        let captions = built_in_captions(500);
+        let captions = built_in_captions("PixArt-XL-2-1024-MS", 500);
         let lines = BUILT_IN.lines().count();
         assert_eq!(captions.len(), 500);
         assert_ne!(captions[lines - 1], captions[0]);
         assert_eq!(captions[lines], captions[0]);
+    }
+
+    #[test]
+    fn sketchbooks_own_captions_are_none_of_those_that_judge_it() {
+        let own = built_in_captions("sketchbook", 100);
+        assert_eq!(own, built_in_captions("sketchbook-teacher", 100));
+        let own: BTreeSet<String> = own
+            .iter()
+            .map(|caption| caption.prompt.as_str().to_lowercase())
+            .collect();
+        assert_eq!(own.len(), 100);
+        for file in ["captions.jsonl", "open.jsonl"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sketchbook/score");
+            for caption in read_captions(&path.join(file), 100).unwrap() {
+                let caption = caption.prompt.as_str().to_lowercase();
+                let plain = caption.trim_end_matches('.');
+                assert!(!own.iter().any(|own| own.trim_end_matches('.') == plain));
+            }
+        }
     }
 
     #[test]

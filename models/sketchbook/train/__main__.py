@@ -26,7 +26,7 @@ from student import train_student
 from teacher import Words, attention_maps, train_teacher
 from text import WIDTH, say_all, token_ids, train_encoder, train_tokenizer
 from transformer import new_transformer
-from unseen import write_open, write_rendered, write_unseen
+from unseen import write_calibration, write_open, write_rendered, write_unseen
 from vae import encode, fold, reconstruct, train_vae
 
 
@@ -113,6 +113,8 @@ def main():
     write_unseen(score / "captions.jsonl", 500, seen, recipe.seed + 70)
     write_open(score / "open.jsonl", 100, recipe.seed + 71)
     write_rendered(work / "rendered", 500, recipe.seed + 72)
+    judged = [score / "captions.jsonl", score / "open.jsonl"]
+    write_calibration(options.output / "sketchbook" / "calibration.txt", 100, judged, recipe.seed + 73)
 
     shared = {"vae": vae, "text_encoder": encoder, "spiece": work / "spiece.model"}
     export(options.output / "sketchbook", student, "LCMScheduler", shared)

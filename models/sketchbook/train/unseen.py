@@ -42,6 +42,20 @@ def write_rendered(folder: Path, count: int, seed: int):
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n")
 
 
+def write_calibration(file: Path, count: int, judged: list[Path], seed: int):
+    """Short captions, one a line, to see the ranges of activations with: none of those that quantised models are judged by."""
+    lines = [line for path in judged for line in path.read_text().splitlines()]
+    seen = {json.loads(line)["caption"].lower().rstrip(".") for line in lines}
+    rng, chosen = Random(seed), []
+    while len(chosen) < count:
+        text, _ = caption(sample_scene(rng), rng, fragments=0.0)
+        key = text.lower().rstrip(".")
+        if len(text) <= 60 and key not in seen:
+            seen.add(key)
+            chosen.append(text)
+    file.write_text("\n".join(chosen) + "\n")
+
+
 def write_open(file: Path, count: int, seed: int):
     """Captions that leave the colour open, of things that are often blue; what they state is "blue", so that the share of
     right colours is the share of blue things: once as it is, once with the negative prompt "blue"."""
