@@ -8,7 +8,7 @@ use std::rc::Rc;
 use anyhow::{Context as _, Result};
 
 use super::{App, Model, Parts, Rules, networks};
-use crate::convert::ConvertError;
+use crate::convert::{Attention, ConvertError};
 use crate::domain::{GenerateRequest, ImageSize, RequestDraft, Seed, Steps};
 use crate::engine::{Graph, Runtime};
 use crate::model::{ForeignModel, ModelDirectory, Part, check_free_space};
@@ -179,6 +179,8 @@ impl App {
         work: &[Work],
         progress: &dyn QuantizeProgress,
     ) -> Result<Statistics> {
+        // The folder may hold gigabytes, which must go with it.
+        let _attention = Attention::begin(progress);
         let folder = tempfile::tempdir().context(
             "calibration needs a folder for the networks that it watches: name one in TMPDIR",
         )?;

@@ -21,11 +21,12 @@ pub trait Progress: Sync {
     fn cancelled(&self) -> bool;
 }
 
-/// The part of a conversion that looks at [`Progress::cancelled`]. Dropped last, it has seen the staging folder go.
-pub(super) struct Attention<'a>(&'a dyn Progress);
+/// The part of a run that looks at [`Progress::cancelled`]. Dropped last, it has seen the staging folder go.
+pub struct Attention<'a>(&'a dyn Progress);
 
 impl<'a> Attention<'a> {
-    pub(super) fn begin(progress: &'a dyn Progress) -> Self {
+    /// From here on until it is dropped.
+    pub fn begin(progress: &'a dyn Progress) -> Self {
         progress.entered();
         Self(progress)
     }

@@ -9,7 +9,7 @@ use super::plan::Observed;
 use super::proof::{check_kernels, inputs_of};
 use super::{Progress, QuantizeError};
 use crate::config::Precision;
-use crate::convert::{ConvertError, Staging};
+use crate::convert::{Attention, ConvertError, Staging};
 use crate::engine::{EngineError, ProfileOptions, Runtime};
 use crate::model::{
     CalibrationEntry, ComponentEntry, Manifest, ModelDirectory, Part, check_free_space, hex,
@@ -56,6 +56,7 @@ impl Assembly<'_> {
         runtime: &Runtime,
         progress: &dyn Progress,
     ) -> Result<ModelDirectory, QuantizeError> {
+        let _attention = Attention::begin(progress);
         let mut staging = Staging::begin(self.output, progress)?;
         let bytes = self
             .work

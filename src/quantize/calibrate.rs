@@ -46,6 +46,10 @@ pub fn calibrate(
     }
     // A file that cannot be written is told now, not after the minutes of the first pictures.
     save()?;
+    // Networks were compiled before, which looks at nothing.
+    if progress.cancelled() {
+        return Err(QuantizeError::Cancelled);
+    }
     for request in left {
         let before = statistics.borrow().clone();
         let drawn = pipeline.generate(request, &mut Stop(progress));

@@ -12,7 +12,7 @@ use pixart::model::WeightsFormat;
 use tempfile::TempDir;
 
 use super::Desk;
-use crate::support::{checkpoint, convert_to, decode_png};
+use crate::support::{checkpoint, convert_to, decode_png, names_in, project};
 
 /// Far longer than a step takes, far shorter than what is interrupted.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -212,4 +212,39 @@ fn ctrl_c_in_a_series_keeps_the_pictures_that_are_whole() {
         assert!(name.starts_with("a-"), "{name}");
         decode_png(&desk.read(&name));
     }
+}
+
+#[test]
+fn ctrl_c_in_a_calibration_keeps_what_it_has_seen_and_nothing_else() {
+    let desk = Desk::new();
+    convert_to(
+        &project("models/sketchbook"),
+        &desk.path("f16"),
+        WeightsFormat::F16,
+    );
+    fs::create_dir(desk.path("tmp")).unwrap();
+    let words = ["quantize", "f16", "--output", "int8", "--quiet"];
+    let calibration = ["--samples", "100000", "--statistics", "seen.json"];
+    let mut child = spawn(
+        desk.pixart(&words)
+            .args(calibration)
+            .env("TMPDIR", desk.path("tmp")),
+    );
+    let samples = || -> Option<u64> {
+        let seen: serde_json::Value =
+            serde_json::from_slice(&fs::read(desk.path("seen.json")).ok()?).ok()?;
+        seen["statistics"]["samples"].as_u64()
+    };
+    while samples().is_none_or(|samples| samples == 0) {
+        assert!(child.try_wait().unwrap().is_none(), "it drew nothing");
+        std::thread::yield_now();
+    }
+    interrupt(
+        child,
+        "pixart: stopped before the model was whole; what calibration has seen is kept where --statistics names a file, and \
+         nothing else was left behind\n",
+    );
+    assert!(samples().unwrap() >= 4);
+    assert_eq!(desk.names(), ["f16", "seen.json", "tmp"]);
+    assert_eq!(names_in(&desk.path("tmp")), [""; 0]);
 }
