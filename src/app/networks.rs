@@ -53,15 +53,18 @@ pub(super) fn load(
         let precision = transformer.precision().to_owned();
         let vae_decoder = any(runtime, &parts.vae_decoder, VAE_DECODER)()?;
         let found = Networks {
-            text_encoder: coming(None, any(runtime, &parts.text_encoder, TEXT_ENCODER)),
-            transformer: coming(
+            text_encoder: Box::new(coming(
+                None,
+                any(runtime, &parts.text_encoder, TEXT_ENCODER),
+            )),
+            transformer: Box::new(coming(
                 Some(transformer),
                 any(runtime, &parts.transformer, TRANSFORMER),
-            ),
-            vae_decoder: coming(
+            )),
+            vae_decoder: Box::new(coming(
                 Some(vae_decoder),
                 any(runtime, &parts.vae_decoder, VAE_DECODER),
-            ),
+            )),
         };
         return Ok((found, precision));
     }
@@ -90,12 +93,12 @@ pub(super) fn load(
 fn coming(
     there: Option<CompiledGraph>,
     mut again: impl FnMut() -> Result<CompiledGraph, EngineError> + 'static,
-) -> Box<dyn Graph> {
+) -> OnDemandGraph {
     let compile = move || -> Result<Box<dyn Graph>, EngineError> { Ok(Box::new(again()?)) };
-    Box::new(match there {
+    match there {
         Some(graph) => OnDemandGraph::there(Box::new(graph), compile),
         None => OnDemandGraph::new(compile),
-    })
+    }
 }
 
 /// One network alone, as drawing would compile it, with the arithmetic in force.
@@ -153,7 +156,7 @@ pub(super) fn resident(
     };
     let again = networks.again(runtime, &parts.text_encoder, TEXT_ENCODER, None);
     Ok(Resident {
-        text_encoder: coming(None, again),
+        text_encoder: Box::new(coming(None, again)),
         precision: transformer.precision().to_owned(),
         transformer,
         vae_decoder,
@@ -215,12 +218,12 @@ impl Compiling<'_> {
         let Some(shape) = shape else {
             return Ok((Box::new(graph), precision));
         };
-        let mut any = self.again(runtime, xml, TRANSFORMER, None);
+        let any = self.again(runtime, xml, TRANSFORMER, None);
         let graph = ShapedGraph::new(
             LATENTS,
             shape.to_vec(),
-            OnDemandGraph::there(Box::new(graph), move || Ok(Box::new(compile()?))),
-            OnDemandGraph::new(move || Ok(Box::new(any()?))),
+            coming(Some(graph), compile),
+            coming(None, any),
         );
         Ok((Box::new(graph), precision))
     }

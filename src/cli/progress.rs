@@ -82,8 +82,8 @@ impl Interrupt {
     }
 }
 
-/// A bar over bytes whose number is told later; nothing is seen of a quiet one.
-fn bar_of_bytes(template: &str, quiet: bool) -> ProgressBar {
+/// A bar whose length is told later; nothing is seen of a quiet one.
+fn growing_bar(template: &str, quiet: bool) -> ProgressBar {
     let bar = if quiet {
         ProgressBar::hidden()
     } else {
@@ -104,7 +104,7 @@ impl ConvertProgress {
     pub(super) fn new(interrupt: Interrupt, quiet: bool) -> Self {
         Self {
             interrupt,
-            bar: bar_of_bytes(
+            bar: growing_bar(
                 "converting {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
                 quiet,
             ),
@@ -173,19 +173,16 @@ pub(super) struct QuantizeProgress {
 
 impl QuantizeProgress {
     pub(super) fn new(interrupt: Interrupt, quiet: bool) -> Self {
-        let bar = |template: &str| {
-            let bar = if quiet {
-                ProgressBar::hidden()
-            } else {
-                ProgressBar::new(0)
-            };
-            bar.set_style(style(template));
-            bar
-        };
         Self {
             interrupt,
-            pictures: bar("calibrating {wide_bar} picture {pos}/{len} {elapsed}, {eta} left"),
-            weights: bar("quantising {wide_bar} {human_pos}/{human_len} weights {eta}"),
+            pictures: growing_bar(
+                "calibrating {wide_bar} picture {pos}/{len} {elapsed}, {eta} left",
+                quiet,
+            ),
+            weights: growing_bar(
+                "quantising {wide_bar} {human_pos}/{human_len} weights {eta}",
+                quiet,
+            ),
         }
     }
 
@@ -245,7 +242,7 @@ impl SynthesizeProgress {
     pub(super) fn new(interrupt: Interrupt, quiet: bool) -> Self {
         Self {
             interrupt,
-            bar: bar_of_bytes(
+            bar: growing_bar(
                 "generating {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
                 quiet,
             ),
@@ -292,7 +289,7 @@ pub(super) struct PullProgress {
 impl PullProgress {
     pub(super) fn new(interrupt: Interrupt, quiet: bool) -> Self {
         let bars = MultiProgress::new();
-        let mut bar = bar_of_bytes(
+        let mut bar = growing_bar(
             "pulling {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
             quiet,
         );

@@ -168,6 +168,23 @@ impl Network {
 }
 
 impl Graph {
+    /// Copies every layer of `network`. Returns the outputs of each, by its place there.
+    ///
+    /// # Errors
+    /// As [`Self::copy`].
+    pub fn copy_all(&mut self, network: &Network) -> io::Result<Vec<Vec<Value>>> {
+        let mut values: Vec<Vec<Value>> = Vec::with_capacity(network.layers.len());
+        for (index, layer) in network.layers.iter().enumerate() {
+            let inputs = layer
+                .inputs
+                .iter()
+                .map(|input| values[input.layer][input.output])
+                .collect();
+            values.push(self.copy(network, index, inputs)?);
+        }
+        Ok(values)
+    }
+
     /// Copies the layer at `index` of `network`, a constant with its bytes, on values of this graph. Returns its outputs.
     ///
     /// # Errors

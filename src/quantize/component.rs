@@ -4,46 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::observed::write_observed;
-use super::plan::{Choice, Observed, Treatment, WeightFormat, plan};
+use super::plan::{Choice, Observed, Treatment, WeightsChoice, plan};
 use super::points::Points;
 use super::rewrite::{column_maxima, rewrite};
 use super::{Progress, QuantizeError};
 use crate::ir::{BinSummary, BinWriter, Graph, Network};
 use crate::model::{Quantization, QuantizationMode, WeightsFormat};
-
-/// How weights are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightsChoice {
-    /// 8 bits, one scale a row.
-    Int8,
-    /// 4 bits around zero, one scale for each group of so many inputs; rows that the group does not divide get 8 bits.
-    Int4Symmetric {
-        /// Inputs that share a scale.
-        group: usize,
-    },
-    /// 4 bits with a zero point of each group's own.
-    Int4Asymmetric {
-        /// Inputs that share a scale and a zero point.
-        group: usize,
-    },
-}
-
-impl WeightsChoice {
-    fn format(self) -> WeightFormat {
-        match self {
-            Self::Int8 => WeightFormat::Int8,
-            Self::Int4Symmetric { group } => WeightFormat::Int4Symmetric(group),
-            Self::Int4Asymmetric { group } => WeightFormat::Int4Asymmetric(group),
-        }
-    }
-
-    fn group(self) -> Option<usize> {
-        match self {
-            Self::Int8 => None,
-            Self::Int4Symmetric { group } | Self::Int4Asymmetric { group } => Some(group),
-        }
-    }
-}
 
 /// How one network is quantised.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,19 +41,16 @@ impl ComponentOptions {
     fn choice(&self) -> Choice {
         let full = self.mode == QuantizationMode::Full;
         let in_integers = self.needs_calibration();
-        let format = |computed: bool| {
-            if computed {
-                WeightFormat::Int8
-            } else {
-                self.weights.format()
-            }
-        };
         Choice {
-            linear: format(full),
+            linear: if full {
+                WeightsChoice::Int8
+            } else {
+                self.weights
+            },
             // Kernels have too few inputs for groups of them.
-            convolution: WeightFormat::Int8,
+            convolution: WeightsChoice::Int8,
             // A table's rows are read one at a time: they have 8 bits in every mode.
-            embedding: WeightFormat::Int8,
+            embedding: WeightsChoice::Int8,
             linear_activations: full,
             convolution_activations: in_integers,
             attention: in_integers,

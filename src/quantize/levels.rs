@@ -1,8 +1,8 @@
-//! Groups of weights → integer levels and their scales, beside [`crate::convert::quantise_int8`].
+//! Groups of weights → integer levels and their scales, beside those of `convert/quantise.rs`.
 
 use half::f16;
 
-use crate::convert::{quantise_int4, quantise_int8};
+use crate::convert::quantise_int8;
 
 /// Where zero lies among 16 levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +39,6 @@ impl RowLevels {
         }
         Self { levels, scales }
     }
-}
-
-/// One group → i4 levels around zero, appended to `packed` two to a byte, and their scale.
-pub(super) fn int4_symmetric(group: &[f32], packed: &mut Vec<u8>) -> f16 {
-    quantise_int4(group, packed)
 }
 
 /// One group → u4 levels, appended to `packed` two to a byte; their scale, and the level that means zero.

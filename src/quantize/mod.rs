@@ -33,10 +33,10 @@ pub use calibrate::calibrate;
 pub use captions::{
     Caption, CaptionsError, built_in_captions, captions_digest, parse_captions, read_captions,
 };
-pub use component::{Component, ComponentOptions, WeightsChoice};
+pub use component::{Component, ComponentOptions};
 pub use error::QuantizeError;
 pub use observe::ObservedGraph;
-pub use plan::Observed;
+pub use plan::{Observed, WeightsChoice};
 pub use proof::{check_kernels, is_integer};
 pub use statistics::{RangeRule, Statistics, StatisticsError, StatisticsKey};
 

@@ -27,15 +27,7 @@ pub(super) fn write_observed(
     };
     let bin = BinWriter::create(&xml.with_extension("bin")).map_err(write)?;
     let mut graph = Graph::new(network.name().to_owned(), bin);
-    let mut values: Vec<Vec<Value>> = Vec::with_capacity(network.layers().len());
-    for (index, layer) in network.layers().iter().enumerate() {
-        let inputs = layer
-            .inputs()
-            .iter()
-            .map(|input| values[input.layer()][input.output()])
-            .collect();
-        values.push(graph.copy(network, index, inputs).map_err(write)?);
-    }
+    let values = graph.copy_all(network).map_err(write)?;
     for (index, point) in points.points.iter().enumerate() {
         let value = values[point.value.layer()][point.value.output()];
         observe(&mut graph, index, value, point.channels).map_err(write)?;

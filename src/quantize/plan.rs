@@ -10,15 +10,29 @@ const LOWEST_BY_HIGHEST: f32 = 128.0 / 127.0;
 
 /// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WeightFormat {
-    /// As they are.
-    Float,
-    /// i8, one f32 scale for each output.
+pub enum WeightsChoice {
+    /// 8 bits, one scale a row.
     Int8,
-    /// i4 around zero, one f16 scale for each group of so many inputs.
-    Int4Symmetric(usize),
-    /// u4 with a zero point, one f16 scale for each group of so many inputs.
-    Int4Asymmetric(usize),
+    /// 4 bits around zero, one scale for each group of so many inputs; rows that the group does not divide get 8 bits.
+    Int4Symmetric {
+        /// Inputs that share a scale.
+        group: usize,
+    },
+    /// 4 bits with a zero point of each group's own.
+    Int4Asymmetric {
+        /// Inputs that share a scale and a zero point.
+        group: usize,
+    },
+}
+
+impl WeightsChoice {
+    /// Inputs that share a scale; a row's where there is none.
+    pub(super) fn group(self) -> Option<usize> {
+        match self {
+            Self::Int8 => None,
+            Self::Int4Symmetric { group } | Self::Int4Asymmetric { group } => Some(group),
+        }
+    }
 }
 
 /// 256 levels between two numbers.
@@ -45,7 +59,8 @@ impl Quantizer {
 /// What becomes of one operation.
 #[derive(Debug, Clone)]
 pub(super) struct Treatment {
-    pub(super) weights: WeightFormat,
+    /// How its weights are stored; as they are where there is nothing.
+    pub(super) weights: Option<WeightsChoice>,
     /// Of each activation.
     pub(super) activations: Vec<Option<Quantizer>>,
     /// Factors of the channels that move from the activation into the weights.
@@ -56,7 +71,7 @@ impl Treatment {
     /// Everything stays.
     pub(super) fn none(operation: &Operation) -> Self {
         Self {
-            weights: WeightFormat::Float,
+            weights: None,
             activations: vec![None; operation.activations.len()],
             smoothing: None,
         }
@@ -84,9 +99,9 @@ pub struct Observed {
 /// Which operations are computed in integers, and how weights are stored.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Choice {
-    pub(super) linear: WeightFormat,
-    pub(super) convolution: WeightFormat,
-    pub(super) embedding: WeightFormat,
+    pub(super) linear: WeightsChoice,
+    pub(super) convolution: WeightsChoice,
+    pub(super) embedding: WeightsChoice,
     /// Activations of linear layers.
     pub(super) linear_activations: bool,
     /// Activations of convolutions.
@@ -170,10 +185,10 @@ fn treat(
         return Treatment::none(operation);
     }
     let weights = match operation.kind {
-        Kind::Linear => choice.linear,
-        Kind::Convolution | Kind::TransposedConvolution => choice.convolution,
-        Kind::Embedding => choice.embedding,
-        Kind::Attention => WeightFormat::Float,
+        Kind::Linear => Some(choice.linear),
+        Kind::Convolution | Kind::TransposedConvolution => Some(choice.convolution),
+        Kind::Embedding => Some(choice.embedding),
+        Kind::Attention => None,
     };
     let in_integers = choice.computes_in_integers(operation);
     let smoothing = operation

@@ -9,11 +9,11 @@ use std::io;
 use bytemuck::cast_slice;
 use half::f16;
 
-use super::levels::{Level, RowLevels, int4_asymmetric, int4_symmetric};
-use super::plan::{Quantizer, Treatment, WeightFormat};
+use super::levels::{Level, RowLevels, int4_asymmetric};
+use super::plan::{Quantizer, Treatment, WeightsChoice};
 use super::points::{Kind, Operation, Points, Weights};
 use super::{Progress, QuantizeError};
-use crate::convert::quantise_int8;
+use crate::convert::{quantise_int4, quantise_int8};
 use crate::ir::{Constant, ElementType, Graph, Network, Value, append_f16, append_f32};
 
 /// What an input becomes: the operation that it belongs to, and which of its activations it is.
@@ -106,7 +106,7 @@ impl Rewriting<'_> {
             .enumerate()
         {
             if let Some(weights) = &operation.weights
-                && treatment.weights != WeightFormat::Float
+                && treatment.weights.is_some()
             {
                 places.dropped.extend(&weights.layers);
                 if operation.kind == Kind::Embedding {
@@ -164,10 +164,14 @@ impl Rewriting<'_> {
             .expect("asked for where there are some");
         let value = graph.scoped(operation.name.clone(), |graph| {
             match (operation.kind, treatment.weights) {
-                (Kind::Linear, WeightFormat::Int4Symmetric(group)) if fits(weights, group) => {
+                (Kind::Linear, Some(WeightsChoice::Int4Symmetric { group }))
+                    if fits(weights, group) =>
+                {
                     self.grouped(graph, weights, group, Level::Symmetric)
                 }
-                (Kind::Linear, WeightFormat::Int4Asymmetric(group)) if fits(weights, group) => {
+                (Kind::Linear, Some(WeightsChoice::Int4Asymmetric { group }))
+                    if fits(weights, group) =>
+                {
                     self.grouped(graph, weights, group, Level::Asymmetric)
                 }
                 (Kind::TransposedConvolution, _) => self.transposed_kernel(graph, weights),
@@ -186,23 +190,11 @@ impl Rewriting<'_> {
         factors: Option<&[f32]>,
     ) -> Result<Value, QuantizeError> {
         let shape = &weights.constant.shape;
-        let mut scales: Vec<f32> = Vec::with_capacity(shape[0]);
-        let stored = graph.constant(ElementType::I8, shape, |bin| {
-            each_row(self.network, &weights.constant, |row| {
-                if let Some(factors) = factors {
-                    for (value, factor) in row.iter_mut().zip(factors) {
-                        *value *= factor;
-                    }
-                }
-                let (scale, levels) = quantise_int8(row);
-                scales.push(scale);
-                Ok(bin.write(cast_slice(&levels))?)
-            })
-        })?;
+        let (levels, scales) = self.int8_rows(graph, weights, factors)?;
         let mut scale_shape = vec![1; shape.len()];
         scale_shape[0] = shape[0];
         let scale = graph.floats(&scale_shape, &scales)?;
-        let levels = graph.convert(stored, ElementType::F32);
+        let levels = graph.convert(levels, ElementType::F32);
         Ok(graph.multiply(levels, scale))
     }
 
@@ -215,26 +207,39 @@ impl Rewriting<'_> {
     ) -> Result<Value, QuantizeError> {
         let operation = &self.points.operations[index];
         let weights = operation.weights.as_ref().expect("a table has its rows");
-        let element = weights.constant.element;
-        let shape = &weights.constant.shape;
         let rows = graph.scoped(operation.name.clone(), |graph| {
-            let mut scales: Vec<f32> = Vec::with_capacity(shape[0]);
-            let levels = graph.constant(ElementType::I8, shape, |bin| {
-                each_row(self.network, &weights.constant, |row| {
-                    let (scale, levels) = quantise_int8(row);
-                    scales.push(scale);
-                    Ok::<_, QuantizeError>(bin.write(cast_slice(&levels))?)
-                })
-            })?;
+            let (levels, scales) = self.int8_rows(graph, weights, None)?;
             let levels = graph.gather(levels, ids)?;
             let levels = graph.convert(levels, ElementType::F32);
-            let scale = graph.floats(&[shape[0], 1], &scales)?;
+            let scale = graph.floats(&[scales.len(), 1], &scales)?;
             let scale = graph.gather(scale, ids)?;
             let rows = graph.multiply(levels, scale);
-            Ok::<_, QuantizeError>(graph.convert(rows, element))
+            Ok::<_, QuantizeError>(graph.convert(rows, weights.constant.element))
         })?;
         self.progress.advance(weights.elements() as u64);
         Ok(rows)
+    }
+
+    /// i8 levels in the weights' own shape, columns multiplied by `factors` before, and the scale of each row.
+    fn int8_rows(
+        &self,
+        graph: &mut Graph,
+        weights: &Weights,
+        factors: Option<&[f32]>,
+    ) -> Result<(Value, Vec<f32>), QuantizeError> {
+        let shape = &weights.constant.shape;
+        let mut scales = Vec::with_capacity(shape[0]);
+        let levels = graph.constant(ElementType::I8, shape, |bin| {
+            each_row(self.network, &weights.constant, |row| {
+                for (value, factor) in row.iter_mut().zip(factors.unwrap_or_default()) {
+                    *value *= factor;
+                }
+                let (scale, levels) = quantise_int8(row);
+                scales.push(scale);
+                Ok(bin.write(cast_slice(&levels))?)
+            })
+        })?;
+        Ok((levels, scales))
     }
 
     /// i8, one scale for each output: axis 1 of a transposed convolution's kernel.
@@ -281,7 +286,7 @@ impl Rewriting<'_> {
                 packed.clear();
                 for values in row.chunks_exact(group) {
                     match level {
-                        Level::Symmetric => scales.push(int4_symmetric(values, &mut packed)),
+                        Level::Symmetric => scales.push(quantise_int4(values, &mut packed)),
                         Level::Asymmetric => {
                             let (scale, zero) = int4_asymmetric(values, &mut packed);
                             scales.push(scale);

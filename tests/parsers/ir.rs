@@ -146,15 +146,7 @@ fn copied(xml: &Path) -> (String, Vec<u8>) {
     let bin = xml.with_file_name("copy.bin");
     let _ = std::fs::remove_file(&bin);
     let mut graph = Graph::new(network.name().to_owned(), BinWriter::create(&bin).unwrap());
-    let mut values: Vec<Vec<Value>> = Vec::new();
-    for (index, layer) in network.layers().iter().enumerate() {
-        let inputs = layer
-            .inputs()
-            .iter()
-            .map(|input| values[input.layer()][input.output()])
-            .collect();
-        values.push(graph.copy(&network, index, inputs).unwrap());
-    }
+    graph.copy_all(&network).unwrap();
     let (text, writer) = graph.finish();
     writer.finish().unwrap();
     (text, std::fs::read(bin).unwrap())
