@@ -16,15 +16,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::config::{
-    Environment, OpenvinoSettings, Settings, TextEncoderResidency, cache_folder, openvino_folders,
+    Environment, FileCheck, OpenvinoSettings, Settings, TextEncoderResidency, cache_folder,
+    openvino_folders,
 };
 use crate::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, REVISION, convert};
 use crate::domain::{ImageSize, RequestDefaults};
 use crate::engine::{CompileOptions, CompiledGraph, EngineError, Runtime};
 use crate::model::{
-    Defaults, EMBEDDED_NAME, ForeignModel, HeldFiles, ModelDirectory, ModelError, PipelineClass,
-    SchedulerConfig, SentencePieceModel, TransformerSpec, VaeSpec, Variant, WeightsFormat,
-    embedded_digest, has_embedded_model, read_bytes, read_text, unpack_embedded_model,
+    Defaults, Digests, EMBEDDED_NAME, ForeignModel, HeldFiles, ModelDirectory, ModelError,
+    PipelineClass, SchedulerConfig, SentencePieceModel, TransformerSpec, VaeSpec, Variant,
+    WeightsFormat, embedded_digest, has_embedded_model, read_bytes, read_text,
+    unpack_embedded_model,
 };
 use crate::pipeline::tokenizer::PromptTokenizer;
 use crate::pipeline::{ModelFacts, Pipeline, Planner};
@@ -104,10 +106,24 @@ impl App {
                 checkpoint
             };
             return Ok(Model::Foreign(Box::new(ForeignModel::open(
-                folder, checkpoint, variant,
+                folder,
+                checkpoint,
+                variant,
+                self.digests(),
             )?)));
         }
-        Ok(Model::Own(Box::new(ModelDirectory::open(folder)?)))
+        let directory = ModelDirectory::open_with(folder, &self.digests())?;
+        Ok(Model::Own(Box::new(directory)))
+    }
+
+    /// Digests of a model's files: known from an earlier start where the settings and the machine allow that.
+    fn digests(&self) -> Digests {
+        match self.settings.model.check {
+            FileCheck::Always => Digests::default(),
+            FileCheck::Changed => cache_folder(&self.settings, &self.environment)
+                .map(|cache| Digests::kept_in(cache.join("digests")))
+                .unwrap_or_default(),
+        }
     }
 
     fn embedded_model(

@@ -53,6 +53,17 @@ impl FromStr for Precision {
     }
 }
 
+/// Which files of a model are read at start, to be compared with their SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileCheck {
+    /// Those that changed since they were read last.
+    #[default]
+    Changed,
+    /// All.
+    Always,
+}
+
 /// When the text encoder is in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -113,8 +124,10 @@ pub struct ModelSettings {
     pub directory: PathBuf,
     /// diffusers directory with tokenizer and scheduler, for IR that pixart did not make.
     pub checkpoint: PathBuf,
-    /// Where the embedded model's IR is kept; empty means the user's cache folder.
+    /// Where the embedded model's IR is kept, and digests of models' files; empty means the user's cache folder.
     pub cache: PathBuf,
+    /// Which files are read at start, to be compared with their SHA-256.
+    pub check: FileCheck,
     /// When the text encoder is in memory.
     pub text_encoder: TextEncoderResidency,
     /// How long an `on_demand` text encoder stays after the last prompt that it read; 0 lets it go before the picture is drawn.
@@ -131,6 +144,7 @@ impl Default for ModelSettings {
             directory: PathBuf::new(),
             checkpoint: PathBuf::new(),
             cache: PathBuf::new(),
+            check: FileCheck::Changed,
             text_encoder: TextEncoderResidency::Always,
             text_encoder_idle_seconds: 60,
             embedding_cache_mib: 64,

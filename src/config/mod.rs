@@ -25,7 +25,7 @@ use toml::{Table, Value};
 use layers::{overlay, read_file, setting, told};
 
 pub use auth::{ApiKeys, AuthSettings};
-pub use drawing::{ModelSettings, OpenvinoSettings, Precision, TextEncoderResidency};
+pub use drawing::{FileCheck, ModelSettings, OpenvinoSettings, Precision, TextEncoderResidency};
 pub use environment::Environment;
 pub use hub::{HubProxy, HubSettings, HubToken};
 pub use layers::utf8;
@@ -229,7 +229,7 @@ mod tests {
             .collect();
         listed.sort();
         assert_eq!(listed, known, "config/default.toml must list every key");
-        assert_eq!(known.len(), 4 + 7 + 11 + 2 + 3 + 4 + 2 + 1 + 2 + 2);
+        assert_eq!(known.len(), 4 + 8 + 11 + 2 + 3 + 4 + 2 + 1 + 2 + 2);
     }
 
     #[test]

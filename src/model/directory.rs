@@ -8,7 +8,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::config_json::ConfigError;
-use super::digest::file_sha256;
+use super::digests::Digests;
 use super::held::HeldFiles;
 use super::manifest::Manifest;
 
@@ -131,25 +131,46 @@ impl ModelDirectory {
     /// # Errors
     /// When the manifest is missing or makes no sense, or a file is missing or differs.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
+        Self::open_with(path, &Digests::default())
+    }
+
+    /// [`Self::open`], with digests that may be known already.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(path: &Path, digests: &Digests) -> Result<Self, ModelError> {
         let mut directory = Self::open_unchecked(path)?;
         let files = directory.manifest.files.keys();
         let files = files.map(|name| directory.path.join(name));
         directory.held = Arc::new(HeldFiles::open(files)?);
+        // A file of another length is not read to its end first.
         for (name, entry) in &directory.manifest.files {
-            let file = directory.path.join(name);
-            let (bytes, sha256) = file_sha256(&file).map_err(|source| ModelError::Read {
-                path: file.clone(),
-                source,
-            })?;
-            if bytes != entry.bytes {
+            let path = directory.path.join(name);
+            let metadata = match fs::metadata(&path) {
+                Ok(metadata) => metadata,
+                Err(source) => return Err(ModelError::Read { path, source }),
+            };
+            let bytes = metadata.len();
+            if metadata.is_file() && bytes != entry.bytes {
                 return Err(ModelError::Damaged {
-                    path: file,
+                    path,
                     detail: format!("{bytes} bytes instead of {}", entry.bytes),
                 });
             }
+        }
+        let names: Vec<&str> = directory
+            .manifest
+            .files
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let found = digests
+            .of(&directory.path, &names)
+            .map_err(|(path, source)| ModelError::Read { path, source })?;
+        for ((name, entry), sha256) in directory.manifest.files.iter().zip(found) {
             if sha256 != entry.sha256 {
                 return Err(ModelError::Damaged {
-                    path: file,
+                    path: directory.path.join(name),
                     detail: "another SHA-256".to_owned(),
                 });
             }

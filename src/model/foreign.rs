@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::digest::{file_sha256, hex};
+use super::digest::hex;
+use super::digests::Digests;
 use super::directory::{ModelError, read_text};
 use super::index::ModelIndex;
 use super::spec::{TextEncoderSpec, TransformerSpec, VaeSpec};
@@ -37,6 +38,8 @@ pub struct ForeignModel {
     pub vae_spec: VaeSpec,
     /// Rows and columns of image tokens that the transformer was traced for, where it has kept its position table.
     pub frozen_grid: Option<(usize, usize)>,
+    /// Where the digests of its files come from.
+    digests: Digests,
 }
 
 /// Which of the notebook's files to take where there are several.
@@ -59,7 +62,12 @@ impl ForeignModel {
     ///
     /// # Errors
     /// When a network or a file of the diffusers directory is missing or makes no sense.
-    pub fn open(folder: &Path, checkpoint: &Path, variant: Variant) -> Result<Self, ModelError> {
+    pub fn open(
+        folder: &Path,
+        checkpoint: &Path,
+        variant: Variant,
+        digests: Digests,
+    ) -> Result<Self, ModelError> {
         let network = |stem: &str, missing: &'static str| {
             find(folder, stem, variant).ok_or_else(|| ModelError::NotAModel {
                 path: folder.to_owned(),
@@ -98,6 +106,7 @@ impl ForeignModel {
             text_encoder_spec,
             transformer_spec,
             vae_spec,
+            digests,
         })
     }
 
@@ -106,13 +115,17 @@ impl ForeignModel {
     /// # Errors
     /// When one cannot be read.
     pub fn digest(&self) -> Result<String, ModelError> {
-        let mut digest = Sha256::new();
-        for path in self.files() {
-            let (_, sha256) =
-                file_sha256(&path).map_err(|source| ModelError::Read { path, source })?;
-            digest.update(sha256);
-        }
-        Ok(hex(&digest.finalize()))
+        let folder = self.transformer.parent().unwrap_or(Path::new("."));
+        let files: Vec<PathBuf> = self.files().collect();
+        let names: Vec<&str> = files
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str())
+            .collect();
+        let found = self
+            .digests
+            .of(folder, &names)
+            .map_err(|(path, source)| ModelError::Read { path, source })?;
+        Ok(hex(&Sha256::digest(found.concat())))
     }
 
     /// The files of the three networks.
