@@ -23,15 +23,13 @@ const TRANSFORMER: &[&str] = &[
 ];
 const VAE_DECODER: &[&str] = &["latents"];
 
-/// The input of the transformer that tells the size of a picture.
-const LATENTS: &str = "hidden_states";
-/// Fewest image tokens for which a transformer of their own pays: below, a step takes a second at most.
+/// Fewest image tokens for which networks of their own pay: below, a step takes a second at most.
 const SHAPED_TOKENS: usize = 1024;
 
 /// Compiles the networks of a model. Returns them with the arithmetic of the transformer, by the device's own word.
 ///
 /// A text encoder on demand is compiled later. The others can then be given back too, to make room for it, and come again. Where
-/// it stays, memory is not what lacks, and the transformer is compiled for the size that most pictures have.
+/// it stays, the others are compiled for the size that most pictures have.
 ///
 /// # Errors
 /// When one of those that are to be in memory now does not compile.
@@ -74,7 +72,7 @@ pub(super) fn load(
     let (text_encoder, transformer, vae_decoder) = thread::scope(|scope| {
         let text_encoder = scope.spawn(&mut text_encoder);
         let transformer = networks.transformer(runtime, &parts.transformer, shape);
-        let vae_decoder = any(runtime, &parts.vae_decoder, VAE_DECODER)();
+        let vae_decoder = networks.vae_decoder(runtime, &parts.vae_decoder, shape);
         let text_encoder = text_encoder
             .join()
             .map_err(|_| anyhow!("a panic while the text encoder was compiled"))?;
@@ -84,7 +82,7 @@ pub(super) fn load(
     let found = Networks {
         text_encoder: Box::new(text_encoder),
         transformer,
-        vae_decoder: Box::new(vae_decoder),
+        vae_decoder: vae_decoder.0,
     };
     Ok((found, precision))
 }
@@ -115,18 +113,22 @@ pub(super) fn alone(
         openvino: &settings.openvino,
         files: &parts.files,
     };
-    let (xml, inputs) = match part {
-        Part::TextEncoder => (&parts.text_encoder, TEXT_ENCODER),
-        Part::VaeDecoder => (&parts.vae_decoder, VAE_DECODER),
-        Part::Transformer => {
-            let rules = Rules::read(parts)?;
-            let shape = shape_of_most_pictures(&settings.openvino, parts, &rules);
-            return Ok(networks.transformer(runtime, &parts.transformer, shape)?);
-        }
+    let shape = || -> Result<_> {
+        let rules = Rules::read(parts)?;
+        Ok(shape_of_most_pictures(&settings.openvino, parts, &rules))
     };
-    let graph = networks.again(runtime, xml, inputs, None)()?;
-    let precision = graph.precision().to_owned();
-    Ok((Box::new(graph), precision))
+    let loaded = match part {
+        Part::TextEncoder => networks.shaped(
+            runtime,
+            &parts.text_encoder,
+            TEXT_ENCODER,
+            TEXT_ENCODER[0],
+            None,
+        ),
+        Part::Transformer => networks.transformer(runtime, &parts.transformer, shape()?),
+        Part::VaeDecoder => networks.vae_decoder(runtime, &parts.vae_decoder, shape()?),
+    };
+    Ok(loaded?)
 }
 
 /// Networks to be watched while they draw: those of the picture compiled, that of the text on demand.
@@ -210,17 +212,41 @@ impl Compiling<'_> {
         &self,
         runtime: &Runtime,
         xml: &Path,
+        latents: Option<[usize; 4]>,
+    ) -> Result<(Box<dyn Graph>, String), EngineError> {
+        self.shaped(runtime, xml, TRANSFORMER, "hidden_states", latents)
+    }
+
+    /// The VAE decoder, with the arithmetic in force. It decodes the latents of one picture at a time.
+    fn vae_decoder(
+        &self,
+        runtime: &Runtime,
+        xml: &Path,
+        latents: Option<[usize; 4]>,
+    ) -> Result<(Box<dyn Graph>, String), EngineError> {
+        let latents = latents.map(|[_, channels, height, width]| [1, channels, height, width]);
+        self.shaped(runtime, xml, VAE_DECODER, "latents", latents)
+    }
+
+    /// A network for one shape of `input` beside the same for any, or for any alone; with the arithmetic in force.
+    fn shaped(
+        &self,
+        runtime: &Runtime,
+        xml: &Path,
+        inputs: &'static [&'static str],
+        input: &'static str,
         shape: Option<[usize; 4]>,
     ) -> Result<(Box<dyn Graph>, String), EngineError> {
-        let mut compile = self.again(runtime, xml, TRANSFORMER, shape);
+        let fixed = shape.map(|shape| (input, shape));
+        let mut compile = self.again(runtime, xml, inputs, fixed);
         let graph = compile()?;
         let precision = graph.precision().to_owned();
         let Some(shape) = shape else {
             return Ok((Box::new(graph), precision));
         };
-        let any = self.again(runtime, xml, TRANSFORMER, None);
+        let any = self.again(runtime, xml, inputs, None);
         let graph = ShapedGraph::new(
-            LATENTS,
+            input,
             shape.to_vec(),
             coming(Some(graph), compile),
             coming(None, any),
@@ -228,13 +254,13 @@ impl Compiling<'_> {
         Ok((Box::new(graph), precision))
     }
 
-    /// Compiles the network at `xml` whenever it is called; with a shape, for those latents alone.
+    /// Compiles the network at `xml` whenever it is called; with `fixed`, for that shape of that input alone.
     fn again(
         &self,
         runtime: &Runtime,
         xml: &Path,
         inputs: &'static [&'static str],
-        shape: Option<[usize; 4]>,
+        fixed: Option<(&'static str, [usize; 4])>,
     ) -> impl FnMut() -> Result<CompiledGraph, EngineError> + use<> {
         let (openvino, mut runtime) = (self.openvino.clone(), runtime.clone());
         let (xml, files) = (xml.to_owned(), Arc::clone(self.files));
@@ -246,7 +272,9 @@ impl Compiling<'_> {
                     "another file has its name, and the former one cannot be linked to: {error}"
                 ),
             })?;
-            let fixed = shape.as_ref().map(|shape| (LATENTS, shape.as_slice()));
+            let fixed = fixed
+                .as_ref()
+                .map(|(input, shape)| (*input, shape.as_slice()));
             compile(&openvino, &mut runtime, placed.xml(), inputs, fixed)
         }
     }
