@@ -35,6 +35,7 @@
 //! | side | [`synthesize`] | a diffusers directory of published shapes and generated weights, for trials |
 //! | side | [`quantize`] | a converted model → one that computes in integers, by pictures of its own |
 //! | 4 | [`bench`] | times, memory and FLOPs of a pipeline's stages, and what a machine can at most |
+//! | 5 | [`compare`] | two models' sizes, pictures and times beside each other |
 //! | 6 | [`app`], [`cli`] | the composition root and the subcommands |
 //!
 //! Imports go downward only; `tests/tidy.rs` holds it. The decisions behind the plan are in `docs/adr/`.
@@ -42,6 +43,7 @@
 pub mod app;
 pub mod bench;
 pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod convert;
 pub mod domain;

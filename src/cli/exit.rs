@@ -6,6 +6,7 @@ use anyhow::Error;
 
 use crate::app::NoMemory;
 use crate::bench::PeakError;
+use crate::compare::CompareError;
 use crate::config::SettingsError;
 use crate::convert::ConvertError;
 use crate::domain::InvalidRequest;
@@ -137,6 +138,13 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             QuantizeError::Engine(error) => code_of(error),
             QuantizeError::Pipeline(error) => code_of(error),
         };
+    }
+    if let Some(error) = cause.downcast_ref::<CompareError>() {
+        return Some(match error {
+            CompareError::Foreign { .. } => MODEL,
+            CompareError::DifferentPictures { .. } => USAGE,
+            CompareError::NoPicture => INFERENCE,
+        });
     }
     if let Some(error) = cause.downcast_ref::<PullError>() {
         return Some(pull_code(error));

@@ -1,6 +1,7 @@
 //! The command line: flags in, calls of [`crate::app`], words and exit codes out. No logic of its own.
 
 mod bench;
+mod compare;
 mod convert;
 mod exit;
 mod generate;
@@ -47,6 +48,7 @@ enum Command {
     #[command(hide = true)]
     Synthesize(synthesize::Synthesize),
     Bench(Box<bench::Bench>),
+    Compare(Box<compare::Compare>),
 }
 
 /// Flags of every subcommand. Each overrides the setting of the same name.
@@ -207,6 +209,7 @@ fn run_command() -> u8 {
         Command::Info(command) => command.run(&cli.common),
         Command::Synthesize(command) => command.run(),
         Command::Bench(command) => command.run(&cli.common),
+        Command::Compare(command) => command.run(&cli.common),
     };
     match outcome {
         Ok(()) => exit::DONE,

@@ -1,6 +1,7 @@
 //! The binary as people and programs run it: what it draws and says, and how it ends.
 
 mod bench;
+mod compare;
 mod draws;
 mod foreign;
 mod formats;
@@ -13,13 +14,27 @@ mod refuses;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::LazyLock;
 
+use pixart::model::WeightsFormat;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    Outcome, Picture, decode_png, names_in, outcome, pixart_at_home, small_model,
+    Outcome, Picture, convert_to, decode_png, names_in, outcome, pixart_at_home, project,
+    small_model,
 };
+
+/// Sketchbook in f16 as `f16`, once for all tests.
+static SKETCHBOOK: LazyLock<Desk> = LazyLock::new(|| {
+    let desk = Desk::new();
+    convert_to(
+        &project("models/sketchbook"),
+        &desk.path("f16"),
+        WeightsFormat::F16,
+    );
+    desk
+});
 
 /// An empty working folder.
 struct Desk(TempDir);

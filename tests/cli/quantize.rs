@@ -3,24 +3,12 @@
 //! Sketchbook is what is quantised where pictures count: weights that were trained have the outliers that random ones lack.
 
 use std::fs;
-use std::sync::LazyLock;
 
+use pixart::model::WeightsFormat;
 use serde_json::{Value, json};
 
-use super::Desk;
+use super::{Desk, SKETCHBOOK};
 use crate::support::{Outcome, Picture, convert_to, names_in, outcome, project};
-use pixart::model::WeightsFormat;
-
-/// Sketchbook in f16, once for all tests of this file.
-static SKETCHBOOK: LazyLock<Desk> = LazyLock::new(|| {
-    let desk = Desk::new();
-    convert_to(
-        &project("models/sketchbook"),
-        &desk.path("f16"),
-        WeightsFormat::F16,
-    );
-    desk
-});
 
 /// Nothing but what a test is about.
 const KEEP_ALL_ELSE: [&str; 4] = ["--vae-decoder", "keep", "--text-encoder-weights", "keep"];
@@ -37,8 +25,9 @@ fn manifest(desk: &Desk, model: &str) -> Value {
     serde_json::from_slice(&desk.read(&format!("{model}/manifest.json"))).unwrap()
 }
 
-fn draw(desk: &Desk, model: &std::path::Path, output: &str) -> Picture {
-    let prompt = "A small cactus with a happy face in the Sahara desert.";
+const CACTUS: &str = "A small cactus with a happy face in the Sahara desert.";
+
+fn draw(desk: &Desk, model: &std::path::Path, prompt: &str, output: &str) -> Picture {
     let words = ["generate", prompt, "--seed", "41", "--output", output];
     outcome(desk.pixart(&words).arg("--model").arg(model)).done();
     desk.picture(output)
@@ -60,7 +49,7 @@ fn a_fully_quantised_model_is_smaller_and_draws_nearly_the_same() {
     let desk = Desk::new();
     quantize(
         &desk,
-        &["--output", "int8", "--samples", "4", "--group", "64"],
+        &["--output", "int8", "--samples", "32", "--group", "64"],
     )
     .done();
     let told = manifest(&desk, "int8");
@@ -69,7 +58,7 @@ fn a_fully_quantised_model_is_smaller_and_draws_nearly_the_same() {
     assert_eq!(told["vae_decoder"]["quantization"]["mode"], "full");
     assert_eq!(told["text_encoder"]["weights"], "int4");
     assert_eq!(told["text_encoder"]["quantization"]["group"], 64);
-    assert_eq!(told["calibration"]["samples"], 4);
+    assert_eq!(told["calibration"]["samples"], 32);
     assert_eq!(told["calibration"]["size"], "256x256");
     let operations = &told["transformer"]["quantization"]["operations"];
     assert!(operations.as_u64().unwrap() > 60, "{operations}");
@@ -85,14 +74,27 @@ fn a_fully_quantised_model_is_smaller_and_draws_nearly_the_same() {
         assert!(ratio > least, "{file} became {ratio} times smaller");
     }
 
-    let original = draw(&desk, &SKETCHBOOK.path("f16"), "f16.png");
-    let quantised = draw(&desk, &desk.path("int8"), "int8.png");
-    let psnr = psnr(&original, &quantised);
-    assert!(psnr > 18.0, "{psnr} dB");
-    assert_eq!(
-        quantised.text["pixart:weights"],
-        "text_encoder int4, transformer int8 full, vae_decoder int8 full"
-    );
+    // What a caption leaves open may turn out otherwise, and then the picture is another: of three most are the same.
+    let mut ratios: Vec<f64> = [
+        CACTUS,
+        "A sad robot next to a yellow house",
+        "A sleepy white cat at night",
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(index, prompt)| {
+        let output = |model: &str| format!("{model}-{index}.png");
+        let original = draw(&desk, &SKETCHBOOK.path("f16"), prompt, &output("f16"));
+        let quantised = draw(&desk, &desk.path("int8"), prompt, &output("int8"));
+        assert_eq!(
+            quantised.text["pixart:weights"],
+            "text_encoder int4, transformer int8 full, vae_decoder int8 full"
+        );
+        psnr(&original, &quantised)
+    })
+    .collect();
+    ratios.sort_by(f64::total_cmp);
+    assert!(ratios[1] > 28.0, "{ratios:?} dB");
 }
 
 #[test]
@@ -114,8 +116,8 @@ fn weights_alone_need_no_calibration_and_change_little() {
     let told = manifest(&desk, "int8");
     assert_eq!(told["calibration"], Value::Null);
     assert_eq!(told["vae_decoder"]["quantization"]["operations"], 0);
-    let original = draw(&desk, &SKETCHBOOK.path("f16"), "f16.png");
-    let quantised = draw(&desk, &desk.path("int8"), "int8.png");
+    let original = draw(&desk, &SKETCHBOOK.path("f16"), CACTUS, "f16.png");
+    let quantised = draw(&desk, &desk.path("int8"), CACTUS, "int8.png");
     let psnr = psnr(&original, &quantised);
     assert!(psnr > 25.0, "{psnr} dB");
     assert_eq!(quantised.text["pixart:weights"], "int8");

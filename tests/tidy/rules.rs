@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::source::{Source, climbs, first_segments, lines_with};
 
 /// The rooms and their layers. Imports go to a lower layer only; the exceptions are in [`may_import`].
-const ROOMS: [(&str, u8); 17] = [
+const ROOMS: [(&str, u8); 18] = [
     ("domain", 0),
     ("config", 1),
     ("model", 1),
@@ -18,6 +18,7 @@ const ROOMS: [(&str, u8); 17] = [
     ("pull", 2),
     ("synthesize", 2),
     ("bench", 4),
+    ("compare", 5),
     ("jobs", 4),
     ("worker", 5),
     ("http", 5),

@@ -2,7 +2,7 @@
 //! another model.
 
 mod start;
-mod turns;
+pub(super) mod turns;
 mod worker;
 
 use std::ffi::OsString;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use self::turns::Turns;
 use super::output::Outputs;
 use super::progress::{BenchBar, ConvertProgress, Interrupt};
 use super::{Common, ModelFlags, say};
@@ -224,44 +225,22 @@ impl Bench {
             .collect()
     }
 
-    /// The flags that a process of the same kind gets, beside its model.
-    fn words(&self, common: &Common) -> Result<Vec<OsString>> {
-        let mut words: Vec<OsString> = vec!["bench".into(), "--quiet".into(), "--no-peak".into()];
-        let mut flag = |name: &str, value: OsString| {
-            words.extend([name.into(), value]);
-        };
-        if let Some(config) = &common.config {
-            flag("--config", config.into());
+    /// What another process of the same kind draws.
+    fn turns<'a>(
+        &'a self,
+        common: &'a Common,
+        settings: &'a [(&'static str, String)],
+    ) -> Turns<'a> {
+        Turns {
+            common,
+            settings,
+            steps: self.steps,
+            sizes: &self.sizes,
+            prompt: &self.prompt,
+            quantized: self.model.quantized,
+            pairs: self.repeat as usize,
+            quiet: self.quiet,
         }
-        if let Some(openvino) = &common.openvino {
-            flag("--openvino", openvino.into());
-        }
-        if let Some(steps) = self.steps {
-            flag("--steps", steps.to_string().into());
-        }
-        if !self.sizes.is_empty() {
-            flag("--sizes", self.sizes.join(",").into());
-        }
-        for (key, value) in self.model.settings()? {
-            let name = match key {
-                "openvino.device" => "--device",
-                "openvino.precision" => "--precision",
-                "openvino.threads" => "--threads",
-                "model.checkpoint" => "--checkpoint",
-                "model.text_encoder" => "--text-encoder",
-                // Each process has its own.
-                _ => continue,
-            };
-            flag(name, value.into());
-        }
-        // A prompt may begin with a dash.
-        let mut prompt = OsString::from("--prompt=");
-        prompt.push(&self.prompt);
-        words.push(prompt);
-        if self.model.quantized {
-            words.push("--quantized".into());
-        }
-        Ok(words)
     }
 }
 

@@ -176,7 +176,8 @@ fn one(
     folder: &Path,
     interrupt: &Interrupt,
 ) -> Result<Start> {
-    let mut words = bench.words(common)?;
+    let settings = bench.model.settings()?;
+    let mut words = bench.turns(common, &settings).words();
     words.push("--ready".into());
     if cache != Cache::None {
         words.extend(["--compile-cache".into(), folder.into()]);

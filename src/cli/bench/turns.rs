@@ -3,7 +3,7 @@
 //! A process a turn, not one for both: a full-size model takes up to 11 GB of anonymous memory while it draws, and two of
 //! them would swap, or be killed, on the machines that this is for. What it costs is a load and a warm-up a turn.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,7 +23,7 @@ use crate::pipeline::PipelineError;
 /// How often a running process and Ctrl-C are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Both models by turns: first the one, then the other, and the next pair the other way round.
+/// Both models by turns, each held against the machine's peak.
 pub(super) fn measure(
     bench: &Bench,
     common: &Common,
@@ -36,48 +36,119 @@ pub(super) fn measure(
         let mut runtime = app.runtime()?;
         Some(interrupt.attended(|| super::peak(app, &mut runtime, interrupt))?)
     };
-    let words = bench.words(common)?;
-    let folder = tempfile::tempdir().context("the reports of the turns need a temporary folder")?;
-    let turn = |model: Option<&Path>| -> Result<Report> {
-        let json = folder.path().join("turn.json");
-        let mut words = words.clone();
-        words.extend(["--repeat".into(), "1".into(), "--json".into()]);
-        words.push(json.clone().into());
-        let mut child = Process::start(&words, model, Stdio::null())?;
-        child.wait(interrupt)?;
-        let text = fs::read(&json).with_context(|| format!("cannot read {}", json.display()))?;
-        let mut report: Report = serde_json::from_slice(&text)?;
-        if let Some(peak) = peak {
-            for case in &mut report.cases {
-                case.hold_against(peak);
-            }
+    let settings = bench.model.settings()?;
+    let models = [
+        ("model", bench.model.model.as_deref()),
+        ("against", bench.against.as_deref()),
+    ];
+    let mut turns = bench
+        .turns(common, &settings)
+        .alternate(models, interrupt)?;
+    if let Some(peak) = peak {
+        for case in turns.iter_mut().flatten().flat_map(|turn| &mut turn.cases) {
+            case.hold_against(peak);
         }
-        Ok(report)
-    };
-    let pairs = bench.repeat as usize;
-    let bar = BenchBar::new(interrupt.clone(), 2 * pairs, "turn", bench.quiet);
-    let both = interrupt.attended(|| {
-        let (mut ours, mut others) = (Vec::new(), Vec::new());
-        for pair in 0..pairs {
-            for place in 0..2 {
-                if usize::is_multiple_of(pair + place, 2) {
-                    bar.tell("model");
-                    ours.push(turn(bench.model.model.as_deref())?);
-                } else {
-                    bar.tell("against");
-                    others.push(turn(bench.against.as_deref())?);
-                }
-                bar.advance();
-            }
-        }
-        Ok::<_, anyhow::Error>((ours, others))
-    });
-    bar.finish();
-    let (ours, others) = both?;
+    }
+    let [model, against] = turns;
     Ok(Comparison {
         matmul_flops_per_second: peak,
-        ..compare(ours, others)
+        ..compare(model, against)
     })
+}
+
+/// What both models draw in turns.
+pub(in crate::cli) struct Turns<'a> {
+    pub(in crate::cli) common: &'a Common,
+    /// Flags, as settings.
+    pub(in crate::cli) settings: &'a [(&'static str, String)],
+    pub(in crate::cli) steps: Option<u32>,
+    pub(in crate::cli) sizes: &'a [String],
+    pub(in crate::cli) prompt: &'a OsStr,
+    /// Whether the notebook's quantised networks are taken.
+    pub(in crate::cli) quantized: bool,
+    pub(in crate::cli) pairs: usize,
+    pub(in crate::cli) quiet: bool,
+}
+
+impl Turns<'_> {
+    /// First the one, then the other, and the next pair the other way round. Each model has a name for the bar; without a folder
+    /// it is the embedded one. Returns the reports of both.
+    pub(in crate::cli) fn alternate(
+        &self,
+        models: [(&str, Option<&Path>); 2],
+        interrupt: &Interrupt,
+    ) -> Result<[Vec<Report>; 2]> {
+        let words = self.words();
+        let folder =
+            tempfile::tempdir().context("the reports of the turns need a temporary folder")?;
+        let turn = |model: Option<&Path>| -> Result<Report> {
+            let json = folder.path().join("turn.json");
+            let mut words = words.clone();
+            words.extend(["--repeat".into(), "1".into(), "--json".into()]);
+            words.push(json.clone().into());
+            let mut child = Process::start(&words, model, Stdio::null())?;
+            child.wait(interrupt)?;
+            let text =
+                fs::read(&json).with_context(|| format!("cannot read {}", json.display()))?;
+            Ok(serde_json::from_slice(&text)?)
+        };
+        let bar = BenchBar::new(interrupt.clone(), 2 * self.pairs, "turn", self.quiet);
+        let both = interrupt.attended(|| {
+            let mut reports = [Vec::new(), Vec::new()];
+            for pair in 0..self.pairs {
+                for place in 0..2 {
+                    let index = (pair + place) % 2;
+                    let (name, model) = models[index];
+                    bar.tell(name);
+                    reports[index].push(turn(model)?);
+                    bar.advance();
+                }
+            }
+            Ok::<_, anyhow::Error>(reports)
+        });
+        bar.finish();
+        both
+    }
+
+    /// The flags that a process of the same kind gets, beside its model.
+    pub(super) fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec!["bench".into(), "--quiet".into(), "--no-peak".into()];
+        let mut flag = |name: &str, value: OsString| {
+            words.extend([name.into(), value]);
+        };
+        if let Some(config) = &self.common.config {
+            flag("--config", config.into());
+        }
+        if let Some(openvino) = &self.common.openvino {
+            flag("--openvino", openvino.into());
+        }
+        if let Some(steps) = self.steps {
+            flag("--steps", steps.to_string().into());
+        }
+        if !self.sizes.is_empty() {
+            flag("--sizes", self.sizes.join(",").into());
+        }
+        for (key, value) in self.settings {
+            let name = match *key {
+                "openvino.device" => "--device",
+                "openvino.precision" => "--precision",
+                "openvino.threads" => "--threads",
+                "model.checkpoint" => "--checkpoint",
+                "model.text_encoder" => "--text-encoder",
+                // Each process has its own.
+                _ => continue,
+            };
+            flag(name, value.into());
+        }
+        // A prompt may begin with a dash.
+        let mut prompt = OsString::from("--prompt=");
+        prompt.push(self.prompt);
+        words.push(prompt);
+        if self.quantized {
+            words.push("--quantized".into());
+        }
+        words
+    }
 }
 
 /// A process of this binary, which ends with this value at the latest.

@@ -1,0 +1,388 @@
+//! `pixart compare`: two models beside each other, how large they are, how far their pictures differ, how long they take.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use ndarray::Array4;
+
+use super::bench::turns::Turns;
+use super::output::Outputs;
+use super::progress::{BenchBar, ConvertProgress, Interrupt};
+use super::{Common, say};
+use crate::app::{App, Model};
+use crate::bench::{Machine, compare};
+use crate::compare::{
+    CompareError, ModelReport, Pair, PictureReport, Quality, Report, SCHEMA, cosine, page, psnr,
+    side_by_side, sizes, ssim, table,
+};
+use crate::config::{Precision, TextEncoderResidency};
+use crate::domain::{GenerateRequest, ImageSize, Prompt, RequestDraft, Seed, Steps};
+use crate::engine::Runtime;
+use crate::model::{Manifest, Variant};
+use crate::pipeline::pixels::{Rgb8, to_rgb8};
+use crate::pipeline::{Event, Generate as _, Watch, png};
+use crate::quantize::{Caption, QuantizeError, read_captions};
+
+/// What is drawn where no prompt is given; sketchbook draws all of them.
+const PROMPTS: [&str; 8] = [
+    "A small cactus with a happy face in the Sahara desert.",
+    "A sad robot next to a yellow house",
+    "Two red boats on the sea at sunset",
+    "A sleepy white cat at night",
+    "A big red rocket in outer space",
+    "Three pink flowers in a meadow in the morning",
+    "An angry snowman on the beach",
+    "A purple mushroom in the dark forest",
+];
+
+/// Compare two models: their sizes, their pictures of the same prompts and noise, their times.
+///
+/// A is what B is held against: the original, say, and what 'pixart quantize' made of it. Each prompt is drawn by both, and the
+/// pictures compared by PSNR and SSIM, the latents after each step by their cosine. A picture that leaves something open may
+/// turn out otherwise as a whole: look at the median, and at the pictures (--html, --side-by-side).
+///
+/// Then both draw the first prompt by turns, each turn in a process of its own, and the ratio is told pair by pair: above 1, B
+/// is the faster one.
+///
+/// docs/compare.md has the fields of the JSON.
+#[derive(Debug, clap::Args)]
+pub(super) struct Compare {
+    /// The model that the other is held against, made by 'pixart convert' or 'pixart quantize'
+    a: PathBuf,
+
+    /// The other
+    b: PathBuf,
+
+    /// What is drawn; may be given again [default: eight scenes that sketchbook knows]
+    #[arg(long, value_name = "TEXT", conflicts_with = "captions")]
+    prompt: Vec<String>,
+
+    /// What is drawn, from a file: one a line, JSON lines with "caption" and "negative_prompt", or CSV with a caption column
+    #[arg(long, value_name = "FILE", requires = "samples")]
+    captions: Option<PathBuf>,
+
+    /// How many of the captions
+    #[arg(long, value_name = "N", requires = "captions", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    samples: Option<u32>,
+
+    /// Seed of the first prompt; prompt i has the seed + i
+    #[arg(long, value_name = "N", default_value_t = 41)]
+    seed: u64,
+
+    /// Denoising steps [default: 4 for lcm, 20 for dpmsolver++]
+    #[arg(long, value_name = "N")]
+    steps: Option<u32>,
+
+    /// Width and height in pixels [default: the checkpoint's own]
+    #[arg(long, value_name = "WxH")]
+    size: Option<String>,
+
+    /// Turns of each model that are timed, 0 to 1000; 0 leaves times out
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    repeat: u32,
+
+    /// Write everything as JSON into this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Write a page for people into this file, pictures inside
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+
+    /// Write one PNG into this file, a row for each prompt: A, B, their difference four times strengthened around grey
+    #[arg(long, value_name = "FILE")]
+    side_by_side: Option<PathBuf>,
+
+    /// Where the networks run: CPU, GPU, GPU.1, NPU, AUTO [default: CPU]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+
+    /// Arithmetic of what is computed in floats: auto, f32, bf16, f16 [default: auto, the device's own choice]
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
+
+    /// Arithmetic of A's pictures where it is another: with f32, B's are held against exact ones. Times are not of it
+    #[arg(long, value_name = "PRECISION")]
+    reference_precision: Option<Precision>,
+
+    /// CPU threads; 0 leaves the number to the runtime [default: 0]
+    #[arg(long, value_name = "N")]
+    threads: Option<u16>,
+
+    /// When the text encoder is in memory: always, or on_demand, which takes less of it [default: always]
+    #[arg(long, value_name = "WHEN")]
+    text_encoder: Option<TextEncoderResidency>,
+
+    /// No progress bars
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// What one model drew.
+struct Drawn {
+    manifest: Manifest,
+    report: ModelReport,
+    openvino: String,
+    pictures: Vec<Picture>,
+}
+
+/// One picture, and the latents after each step.
+#[derive(Default)]
+struct Picture {
+    pixels: Option<Rgb8>,
+    latents: Vec<Array4<f32>>,
+}
+
+impl Compare {
+    pub(super) fn run(&self, common: &Common) -> Result<()> {
+        // What can be refused without a model is refused before one is loaded.
+        let drafts = self.drafts()?;
+        let files = [&self.json, &self.html, &self.side_by_side].map(|path| {
+            path.as_ref()
+                .map(|path| Outputs::new(Some(path.clone()), Seed::new(0), 1))
+                .transpose()
+        });
+        let [json, html, sheet] = files;
+        let (json, html, sheet) = (json?, html?, sheet?);
+        let precision = self.reference_precision.or(self.precision);
+        let a = common.app(self.settings(Some(&self.a), precision)?)?;
+        let b = common.app(self.settings(Some(&self.b), self.precision)?)?;
+        let interrupt = Interrupt::listen()?;
+        let bar = BenchBar::new(interrupt.clone(), 2 * drafts.len(), "picture", self.quiet);
+        let mut runtime = a.runtime()?;
+        let drawn = interrupt.attended(|| {
+            let first = draw(&a, &mut runtime, "a", &drafts, &bar, &interrupt)?;
+            let second = draw(&b, &mut runtime, "b", &drafts, &bar, &interrupt)?;
+            Ok::<_, anyhow::Error>((first, second))
+        });
+        bar.finish();
+        let (a, b) = drawn?;
+        let pairs = pairs(&a, &b)?;
+        let pictures: Vec<PictureReport> = drafts
+            .iter()
+            .zip(&pairs)
+            .map(|(draft, pair)| pair.report(draft))
+            .collect();
+        let times = if self.repeat == 0 {
+            None
+        } else {
+            let settings = self.settings(None, self.precision)?;
+            let prompt = OsString::from(drafts[0].prompt.as_str());
+            let sizes: Vec<String> = self.size.iter().cloned().collect();
+            let turns = Turns {
+                common,
+                settings: &settings,
+                steps: self.steps,
+                sizes: &sizes,
+                prompt: &prompt,
+                quantized: false,
+                pairs: self.repeat as usize,
+                quiet: self.quiet,
+            };
+            let models = [("b", Some(self.b.as_path())), ("a", Some(self.a.as_path()))];
+            let [ours, others] = turns.alternate(models, &interrupt)?;
+            Some(compare(ours, others))
+        };
+        let report = Report {
+            schema: SCHEMA,
+            machine: Machine::here(),
+            pixart: env!("CARGO_PKG_VERSION").to_owned(),
+            openvino: a.openvino.clone(),
+            sizes: sizes(&a.manifest, &b.manifest),
+            models: Pair {
+                a: a.report.clone(),
+                b: b.report.clone(),
+            },
+            quality: Quality::of(&pictures),
+            pictures,
+            times,
+        };
+        say(table(&report).trim_end())?;
+        if let Some(file) = json {
+            let mut text = serde_json::to_vec_pretty(&report)?;
+            text.push(b'\n');
+            file.write(0, &text)?;
+        }
+        if let Some(file) = html {
+            let encoded = pairs
+                .iter()
+                .map(|pair| Ok((png::encode(pair.a, &[])?, png::encode(pair.b, &[])?)))
+                .collect::<Result<Vec<_>>>()?;
+            file.write(0, page(&report, &encoded).as_bytes())?;
+        }
+        if let Some(file) = sheet {
+            let both: Vec<(&Rgb8, &Rgb8)> = pairs.iter().map(|pair| (pair.a, pair.b)).collect();
+            let sheet = side_by_side(&both).expect("there is one prompt at least");
+            file.write(0, &png::encode(&sheet, &[])?)?;
+        }
+        Ok(())
+    }
+
+    /// The flags that were given, as settings; with the folder of a model.
+    fn settings(
+        &self,
+        model: Option<&PathBuf>,
+        precision: Option<Precision>,
+    ) -> Result<Vec<(&'static str, String)>> {
+        let folder = super::path("the model", model)?;
+        Ok([
+            ("model.directory", folder),
+            ("openvino.device", self.device.clone()),
+            ("openvino.precision", precision.map(|p| p.to_string())),
+            ("openvino.threads", self.threads.map(|n| n.to_string())),
+            (
+                "model.text_encoder",
+                self.text_encoder.map(|residency| residency.to_string()),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect())
+    }
+
+    /// What is drawn, one for each prompt.
+    fn drafts(&self) -> Result<Vec<RequestDraft>> {
+        let captions = if let (Some(path), Some(count)) = (&self.captions, self.samples) {
+            read_captions(path, count as usize).map_err(QuantizeError::from)?
+        } else {
+            let given: Vec<&str> = self.prompt.iter().map(String::as_str).collect();
+            let prompts = if given.is_empty() {
+                &PROMPTS[..]
+            } else {
+                &given
+            };
+            let caption = |prompt: &&str| {
+                Ok(Caption {
+                    prompt: Prompt::new(*prompt)?,
+                    negative_prompt: None,
+                })
+            };
+            prompts.iter().map(caption).collect::<Result<_>>()?
+        };
+        let steps = self.steps.map(Steps::new).transpose()?;
+        let size: Option<ImageSize> = self.size.as_deref().map(str::parse).transpose()?;
+        let first = Seed::new(self.seed);
+        Ok((0..)
+            .zip(captions)
+            .map(|(index, caption)| RequestDraft {
+                negative_prompt: caption.negative_prompt,
+                steps,
+                size,
+                ..RequestDraft::new(caption.prompt, first.for_picture(index))
+            })
+            .collect())
+    }
+}
+
+/// Draws everything with one model, which leaves memory afterwards.
+fn draw(
+    app: &App,
+    runtime: &mut Runtime,
+    name: &str,
+    drafts: &[RequestDraft],
+    bar: &BenchBar,
+    interrupt: &Interrupt,
+) -> Result<Drawn> {
+    bar.tell(name);
+    // Nothing is converted: a model was named.
+    let progress = ConvertProgress::new(interrupt.clone(), true);
+    let Model::Own(directory) = app.model(runtime, Variant::Plain, &progress)? else {
+        let path = app.settings().model.directory.clone();
+        return Err(CompareError::Foreign { path }.into());
+    };
+    let manifest = directory.manifest().clone();
+    let mut loaded = app.load(runtime, &Model::Own(directory))?;
+    let mut pictures = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let request: GenerateRequest = draft.clone().complete(loaded.pipeline.planner().defaults());
+        let mut eye = Eye {
+            interrupt,
+            picture: Picture::default(),
+        };
+        loaded.pipeline.generate(&request, &mut eye)?;
+        pictures.push(eye.picture);
+        bar.advance();
+    }
+    let facts = loaded.pipeline.planner().facts();
+    Ok(Drawn {
+        report: ModelReport {
+            name: facts.name.clone(),
+            weights: facts.weights.clone(),
+            digest: facts.digest.clone(),
+            precision: facts.precision.clone(),
+        },
+        openvino: facts.openvino_version.clone(),
+        manifest,
+        pictures,
+    })
+}
+
+/// Keeps what a picture is made of.
+struct Eye<'a> {
+    interrupt: &'a Interrupt,
+    picture: Picture,
+}
+
+impl Watch for Eye<'_> {
+    fn cancelled(&self) -> bool {
+        self.interrupt.came()
+    }
+
+    fn observe(&mut self, event: Event<'_>) {
+        match event {
+            Event::Stepped { latents, .. } => self.picture.latents.push(latents.to_owned()),
+            Event::Decoded { image } => self.picture.pixels = to_rgb8(image).ok(),
+            _ => {}
+        }
+    }
+}
+
+/// The same prompt, drawn by both.
+struct Both<'a> {
+    a: &'a Rgb8,
+    b: &'a Rgb8,
+    latents: Vec<f64>,
+}
+
+impl Both<'_> {
+    fn report(&self, draft: &RequestDraft) -> PictureReport {
+        PictureReport {
+            prompt: draft.prompt.as_str().to_owned(),
+            seed: draft.seed.value(),
+            psnr_db: psnr(self.a, self.b),
+            ssim: ssim(self.a, self.b),
+            latents_cosine: self.latents.clone(),
+        }
+    }
+}
+
+/// The pictures of both, prompt by prompt.
+fn pairs<'a>(a: &'a Drawn, b: &'a Drawn) -> Result<Vec<Both<'a>>, CompareError> {
+    a.pictures
+        .iter()
+        .zip(&b.pictures)
+        .map(|(one, other)| {
+            let (Some(a), Some(b)) = (&one.pixels, &other.pixels) else {
+                return Err(CompareError::NoPicture);
+            };
+            let told = |picture: &Rgb8, steps: usize| {
+                format!("{}x{} in {steps} steps", picture.width, picture.height)
+            };
+            let drawn = Pair {
+                a: told(a, one.latents.len()),
+                b: told(b, other.latents.len()),
+            };
+            if drawn.a != drawn.b {
+                return Err(CompareError::DifferentPictures { drawn });
+            }
+            let latents = one
+                .latents
+                .iter()
+                .zip(&other.latents)
+                .map(|(one, other)| cosine(one.view(), other.view()))
+                .collect();
+            Ok(Both { a, b, latents })
+        })
+        .collect()
+}

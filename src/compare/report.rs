@@ -1,0 +1,187 @@
+//! What was compared, as the JSON of `--json` has it; docs/compare.md documents every field.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bench::{Comparison, Machine};
+use crate::model::{Manifest, Part};
+
+/// Of the JSON; a field that changes its meaning raises it.
+pub const SCHEMA: u32 = 1;
+
+/// Two of something, of the first model and of the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair<T> {
+    /// Of the model that the other is held against.
+    pub a: T,
+    /// Of the other.
+    pub b: T,
+}
+
+/// Both models.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Where it was measured.
+    pub machine: Machine,
+    /// Version of pixart.
+    pub pixart: String,
+    /// Version of the OpenVINO runtime.
+    pub openvino: String,
+    /// Which models.
+    pub models: Pair<ModelReport>,
+    /// Each network's size, and that of all.
+    pub sizes: Vec<ComponentSizes>,
+    /// One for each prompt.
+    pub pictures: Vec<PictureReport>,
+    /// The middle of them, and the worst.
+    pub quality: Option<Quality>,
+    /// Both by turns; none where no times were asked for. Its `model` is `b`, its `against` is `a`.
+    pub times: Option<Comparison>,
+}
+
+/// One model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelReport {
+    /// What it is called.
+    pub name: String,
+    /// Weights format of the components, as the receipt has it.
+    pub weights: String,
+    /// Digest of its files.
+    pub digest: String,
+    /// The arithmetic of its pictures.
+    pub precision: String,
+}
+
+/// The length of one network's files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ComponentSizes {
+    /// `text_encoder`, `transformer`, `vae_decoder`, or `whole`: everything in the folder.
+    pub component: String,
+    /// Bytes.
+    pub bytes: Pair<u64>,
+    /// How many times smaller the second is.
+    pub ratio: f64,
+}
+
+/// One prompt, drawn by both.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PictureReport {
+    /// What was drawn.
+    pub prompt: String,
+    /// Of both.
+    pub seed: u64,
+    /// Peak signal-to-noise ratio in dB, 100 at most.
+    pub psnr_db: f64,
+    /// Structural similarity; none of a picture smaller than 11×11.
+    pub ssim: Option<f64>,
+    /// Cosine of the latents after each step.
+    pub latents_cosine: Vec<f64>,
+}
+
+/// How near the pictures are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Quality {
+    /// The median.
+    pub median_psnr_db: f64,
+    /// The worst picture's.
+    pub least_psnr_db: f64,
+    /// The median.
+    pub median_ssim: Option<f64>,
+    /// The median of the cosines after the last step.
+    pub median_latents_cosine: f64,
+}
+
+impl Quality {
+    /// Of all pictures; none where there are none.
+    pub fn of(pictures: &[PictureReport]) -> Option<Self> {
+        let psnr: Vec<f64> = pictures.iter().map(|picture| picture.psnr_db).collect();
+        let similar: Vec<f64> = pictures.iter().filter_map(|picture| picture.ssim).collect();
+        let last: Vec<f64> = pictures
+            .iter()
+            .filter_map(|picture| picture.latents_cosine.last().copied())
+            .collect();
+        Some(Self {
+            median_psnr_db: median(psnr.clone())?,
+            least_psnr_db: psnr.into_iter().min_by(f64::total_cmp)?,
+            median_ssim: median(similar),
+            median_latents_cosine: median(last)?,
+        })
+    }
+}
+
+/// The middle one; of an even number the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        count if count.is_multiple_of(2) => Some(f64::midpoint(values[middle - 1], values[middle])),
+        _ => Some(values[middle]),
+    }
+}
+
+/// The sizes of both models' networks, and of all of their files.
+pub fn sizes(a: &Manifest, b: &Manifest) -> Vec<ComponentSizes> {
+    let whole = |manifest: &Manifest| manifest.files.values().map(|file| file.bytes).sum();
+    let network = |manifest: &Manifest, part: Part| {
+        let stem = part.name();
+        [format!("{stem}.xml"), format!("{stem}.bin")]
+            .iter()
+            .filter_map(|name| manifest.files.get(name))
+            .map(|file| file.bytes)
+            .sum::<u64>()
+    };
+    let sizes = |component: &str, bytes: Pair<u64>| ComponentSizes {
+        component: component.to_owned(),
+        ratio: bytes.a as f64 / bytes.b.max(1) as f64,
+        bytes,
+    };
+    [Part::TextEncoder, Part::Transformer, Part::VaeDecoder]
+        .map(|part| {
+            let bytes = Pair {
+                a: network(a, part),
+                b: network(b, part),
+            };
+            sizes(part.name(), bytes)
+        })
+        .into_iter()
+        .chain([sizes(
+            "whole",
+            Pair {
+                a: whole(a),
+                b: whole(b),
+            },
+        )])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle_of_pictures_forgives_one_that_turned_out_otherwise() {
+        let picture = |psnr_db: f64, cosine: f64| PictureReport {
+            prompt: String::new(),
+            seed: 0,
+            psnr_db,
+            ssim: None,
+            latents_cosine: vec![1.0, cosine],
+        };
+        let found = Quality::of(&[
+            picture(38.0, 0.999),
+            picture(12.0, 0.4),
+            picture(36.0, 0.997),
+        ]);
+        let expected = Quality {
+            median_psnr_db: 36.0,
+            least_psnr_db: 12.0,
+            median_ssim: None,
+            median_latents_cosine: 0.997,
+        };
+        assert_eq!(found, Some(expected));
+        assert_eq!(Quality::of(&[]), None);
+        assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
+    }
+}
