@@ -19,7 +19,7 @@ use crate::compare::{
 use crate::config::{Precision, TextEncoderResidency};
 use crate::domain::{GenerateRequest, ImageSize, Prompt, RequestDraft, Seed, Steps};
 use crate::engine::Runtime;
-use crate::model::{Manifest, Variant};
+use crate::model::{ModelDirectory, Variant};
 use crate::pipeline::pixels::{Rgb8, to_rgb8};
 use crate::pipeline::{Event, Generate as _, Watch, png};
 use crate::quantize::{Caption, QuantizeError, read_captions};
@@ -94,6 +94,10 @@ pub(super) struct Compare {
     #[arg(long, value_name = "FILE")]
     side_by_side: Option<PathBuf>,
 
+    /// Keep how near B is to A, and how fast beside it, in B's manifest
+    #[arg(long)]
+    record: bool,
+
     /// Where the networks run: CPU, GPU, GPU.1, NPU, AUTO [default: CPU]
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
@@ -121,7 +125,7 @@ pub(super) struct Compare {
 
 /// What one model drew.
 struct Drawn {
-    manifest: Manifest,
+    directory: Box<ModelDirectory>,
     report: ModelReport,
     openvino: String,
     pictures: Vec<Picture>,
@@ -189,7 +193,7 @@ impl Compare {
             machine: Machine::here(),
             pixart: env!("CARGO_PKG_VERSION").to_owned(),
             openvino: a.openvino.clone(),
-            sizes: sizes(&a.manifest, &b.manifest),
+            sizes: sizes(a.directory.manifest(), b.directory.manifest()),
             models: Pair {
                 a: a.report.clone(),
                 b: b.report.clone(),
@@ -199,6 +203,9 @@ impl Compare {
             times,
         };
         say(table(&report).trim_end())?;
+        if let (true, Some(entry)) = (self.record, report.entry()) {
+            b.directory.record(entry)?;
+        }
         if let Some(file) = json {
             let mut text = serde_json::to_vec_pretty(&report)?;
             text.push(b'\n');
@@ -291,8 +298,7 @@ fn draw(
         let path = app.settings().model.directory.clone();
         return Err(CompareError::Foreign { path }.into());
     };
-    let manifest = directory.manifest().clone();
-    let mut loaded = app.load(runtime, &Model::Own(directory))?;
+    let mut loaded = app.load(runtime, &Model::Own(directory.clone()))?;
     let mut pictures = Vec::with_capacity(drafts.len());
     for draft in drafts {
         let request: GenerateRequest = draft.clone().complete(loaded.pipeline.planner().defaults());
@@ -313,7 +319,7 @@ fn draw(
             precision: facts.precision.clone(),
         },
         openvino: facts.openvino_version.clone(),
-        manifest,
+        directory,
         pictures,
     })
 }

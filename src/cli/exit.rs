@@ -178,6 +178,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     {
         return Some(USAGE);
     }
+    if let Some(ModelError::Write { .. }) = cause.downcast_ref() {
+        return Some(OUTPUT);
+    }
     if cause.is::<ModelError>()
         || cause.is::<TokenizerError>()
         || cause.is::<SchedulerConfigError>()

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bench::{Comparison, Machine};
-use crate::model::{Manifest, Part};
+use crate::model::{Manifest, Part, QualityEntry};
 
 /// Of the JSON; a field that changes its meaning raises it.
 pub const SCHEMA: u32 = 1;
@@ -38,6 +38,30 @@ pub struct Report {
     pub quality: Option<Quality>,
     /// Both by turns; none where no times were asked for. Its `model` is `b`, its `against` is `a`.
     pub times: Option<Comparison>,
+}
+
+impl Report {
+    /// What the second model's manifest is to say; none where nothing was drawn.
+    pub fn entry(&self) -> Option<QualityEntry> {
+        let quality = self.quality.clone()?;
+        let times = self.times.as_ref().into_iter();
+        let whole = times
+            .flat_map(|times| &times.ratios)
+            .find(|ratio| ratio.stage == "whole");
+        Some(QualityEntry {
+            against: self.models.a.digest.clone(),
+            against_precision: self.models.a.precision.clone(),
+            precision: self.models.b.precision.clone(),
+            pictures: self.pictures.len(),
+            median_psnr_db: quality.median_psnr_db,
+            least_psnr_db: quality.least_psnr_db,
+            median_ssim: quality.median_ssim,
+            median_latents_cosine: quality.median_latents_cosine,
+            times_faster: whole.map(|ratio| ratio.median),
+            cpu: self.machine.cpu.clone(),
+            cores: self.machine.cores,
+        })
+    }
 }
 
 /// One model.

@@ -117,6 +117,7 @@ impl Entries {
             transformer: self.transformer,
             vae_decoder: self.vae_decoder,
             calibration: None,
+            quality: None,
             files: staging.files().clone(),
         }
     }

@@ -225,7 +225,7 @@ impl Staging {
         };
         if let Some(earlier) = &self.earlier
             && !self.changed
-            && earlier.manifest() == manifest
+            && is_made_again(earlier.manifest(), manifest)
         {
             return Ok(earlier.clone());
         }
@@ -256,6 +256,15 @@ impl Staging {
         // Still under the lock: the next conversion may move it away again.
         Ok(ModelDirectory::open_unchecked(&self.output)?)
     }
+}
+
+/// Whether a model of `manifest` is the one of `earlier`; what was measured of that one holds for this one then.
+fn is_made_again(earlier: &Manifest, manifest: &Manifest) -> bool {
+    let measured = Manifest {
+        quality: earlier.quality.clone(),
+        ..manifest.clone()
+    };
+    *earlier == measured
 }
 
 /// Locks `folder` against other conversions.

@@ -1,16 +1,18 @@
 //! A model directory on disk: opened once, every file checked against the manifest before anything reads it.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::config_json::ConfigError;
 use super::digests::Digests;
 use super::held::HeldFiles;
 use super::manifest::Manifest;
+use super::quality::QualityEntry;
 
 /// Why a model directory cannot be used.
 #[derive(Debug, Error)]
@@ -57,6 +59,14 @@ pub enum ModelError {
     #[error("cannot read {path}: {source}{advice}", path = path.display(), advice = advice(source))]
     Read {
         /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The manifest cannot be written.
+    #[error("cannot write {path}: {source}", path = path.display())]
+    Write {
+        /// The manifest.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -210,6 +220,28 @@ impl ModelDirectory {
             manifest,
             held: Arc::default(),
         })
+    }
+
+    /// Has the manifest say how near the model's pictures are to another's. The digest stays: no file of the model changes.
+    ///
+    /// # Errors
+    /// When another model has taken its place meanwhile, or the manifest cannot be written.
+    pub fn record(&self, quality: QualityEntry) -> Result<(), ModelError> {
+        let path = self.path.join(Manifest::FILE_NAME);
+        let mut manifest = Self::open_unchecked(&self.path)?.manifest;
+        if manifest.digest() != self.manifest.digest() {
+            return Err(ModelError::Changed { path });
+        }
+        manifest.quality = Some(quality);
+        let write = || -> io::Result<()> {
+            let mut file = NamedTempFile::new_in(&self.path)?;
+            file.as_file()
+                .set_permissions(fs::metadata(&path)?.permissions())?;
+            file.write_all(manifest.to_json().map_err(io::Error::other)?.as_bytes())?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|source| ModelError::Write { path, source })
     }
 
     /// Where it is.

@@ -12,6 +12,7 @@ use super::config_json::ConfigError;
 use super::digest::hex;
 use super::directory::ModelDirectory;
 use super::index::PipelineClass;
+use super::quality::QualityEntry;
 use super::quantization::{CalibrationEntry, Quantization, QuantizationMode};
 use super::spec::{TextEncoderSpec, TransformerSpec, VaeSpec};
 
@@ -139,6 +140,9 @@ pub struct Manifest {
     /// Where the ranges of activations come from, where any are computed in integers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationEntry>,
+    /// How near its pictures are to those of the model that it was made from, once that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualityEntry>,
     /// Every file but this one, by its path with forward slashes.
     pub files: BTreeMap<String, FileEntry>,
 }

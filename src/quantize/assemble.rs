@@ -91,6 +91,8 @@ impl Assembly<'_> {
             manifest.name = name;
         }
         manifest.calibration = self.calibration;
+        // What was measured is the other model's.
+        manifest.quality = None;
         env!("CARGO_PKG_VERSION").clone_into(&mut manifest.pixart);
         runtime.version().clone_into(&mut manifest.openvino);
         manifest.files = staging.files().clone();

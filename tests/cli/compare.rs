@@ -1,5 +1,6 @@
 //! `pixart compare`: what it tells of two models, and what it refuses.
 
+use pixart::model::ModelDirectory;
 use serde_json::Value;
 
 use super::{Desk, SKETCHBOOK};
@@ -40,7 +41,7 @@ fn a_smaller_model_is_told_by_its_sizes_pictures_and_times() {
     let words = [
         &files[..],
         &prompts,
-        &["--repeat", "1", "--reference-precision", "f32"],
+        &["--repeat", "1", "--reference-precision", "f32", "--record"],
     ]
     .concat();
     let said = compare(&desk, "int8", &words).done();
@@ -79,6 +80,16 @@ fn a_smaller_model_is_told_by_its_sizes_pictures_and_times() {
             .iter()
             .any(|ratio| ratio["stage"] == "whole" && ratio["pairs"][0].is_f64())
     );
+
+    // What was measured is kept with the model, which stays the same one.
+    let manifest: Value = serde_json::from_slice(&desk.read("int8/manifest.json")).unwrap();
+    let quality = &manifest["quality"];
+    assert_eq!(quality["against"], told["models"]["a"]["digest"]);
+    assert_eq!(quality["median_psnr_db"], told["quality"]["median_psnr_db"]);
+    assert_eq!(quality["pictures"], 2);
+    assert!(quality["times_faster"].is_f64(), "{quality}");
+    let model = ModelDirectory::open(&desk.path("int8")).unwrap();
+    assert_eq!(model.manifest().digest(), told["models"]["b"]["digest"]);
 
     let page = String::from_utf8(desk.read("told.html")).unwrap();
     assert_eq!(page.matches("data:image/png;base64,").count(), 4);

@@ -1,0 +1,33 @@
+//! What a manifest says of how near a model's pictures are to those of another, and by whose measurement.
+
+use serde::{Deserialize, Serialize};
+
+/// A comparison that `pixart compare --record` made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QualityEntry {
+    /// Digest of the model that it was held against.
+    pub against: String,
+    /// The arithmetic of that model's pictures.
+    pub against_precision: String,
+    /// The arithmetic of its own.
+    pub precision: String,
+    /// How many pictures were drawn by both.
+    pub pictures: usize,
+    /// The median of their PSNR in dB.
+    pub median_psnr_db: f64,
+    /// The worst picture's.
+    pub least_psnr_db: f64,
+    /// The median of their SSIM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median_ssim: Option<f64>,
+    /// The median cosine of their last latents.
+    pub median_latents_cosine: f64,
+    /// How many times as fast it draws, the median of pairs; none where that was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times_faster: Option<f64>,
+    /// The processor that all of it was measured on.
+    pub cpu: String,
+    /// Its cores.
+    pub cores: usize,
+}
