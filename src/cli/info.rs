@@ -7,7 +7,7 @@ use super::progress::{ConvertProgress, Interrupt};
 use super::{Common, ModelFlags, say};
 use crate::app::Model;
 use crate::engine::Runtime;
-use crate::model::Manifest;
+use crate::model::{Manifest, QualityEntry};
 
 /// Tell the runtime's version, the devices, instruction set and precision in force, and what the model is.
 #[derive(Debug, clap::Args)]
@@ -188,14 +188,14 @@ fn manifest_lines(manifest: &Manifest, path: &str) -> Vec<String> {
         ),
         format!(
             "text encoder     {}: {} layers of {}, {} tokens",
-            text.weights,
+            text.words(),
             text.spec.num_layers,
             text.spec.d_model,
             manifest.pipeline.max_tokens()
         ),
         format!(
             "transformer      {}: {} layers of {}, {} heads{}",
-            transformer.weights,
+            transformer.words(),
             transformer.spec.num_layers,
             transformer.spec.inner_dim(),
             transformer.spec.num_attention_heads,
@@ -207,7 +207,8 @@ fn manifest_lines(manifest: &Manifest, path: &str) -> Vec<String> {
         ),
         format!(
             "VAE decoder      {}: channels {:?}",
-            vae.weights, vae.spec.block_out_channels
+            vae.words(),
+            vae.spec.block_out_channels
         ),
         format!(
             "draws            {}x{} px unless asked otherwise{}",
@@ -219,8 +220,9 @@ fn manifest_lines(manifest: &Manifest, path: &str) -> Vec<String> {
                 ""
             }
         ),
-        "files".to_owned(),
     ];
+    lines.extend(manifest.quality.as_ref().map(measured));
+    lines.push("files".to_owned());
     lines.extend(manifest.files.iter().map(|(name, file)| {
         format!(
             "  {:<34} {:>12} bytes  sha256 {}",
@@ -228,4 +230,21 @@ fn manifest_lines(manifest: &Manifest, path: &str) -> Vec<String> {
         )
     }));
     lines
+}
+
+/// How near its pictures are to another model's.
+fn measured(quality: &QualityEntry) -> String {
+    let faster = quality
+        .times_faster
+        .map_or_else(String::new, |times| format!(", {times:.2} times as fast"));
+    format!(
+        "measured         {:.1} dB (least {:.1}) of {} pictures against {} in {}{faster}, on {}, {} cores",
+        quality.median_psnr_db,
+        quality.least_psnr_db,
+        quality.pictures,
+        quality.against.get(..12).unwrap_or(&quality.against),
+        quality.against_precision,
+        quality.cpu,
+        quality.cores
+    )
 }

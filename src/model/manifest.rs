@@ -92,7 +92,7 @@ pub struct ComponentEntry<Spec> {
 
 impl<Spec> ComponentEntry<Spec> {
     /// How its weights are stored and computed with, in words, such as `int8 full`.
-    fn words(&self) -> String {
+    pub fn words(&self) -> String {
         match &self.quantization {
             Some(Quantization {
                 mode: mode @ (QuantizationMode::Hybrid | QuantizationMode::Full),

@@ -19,7 +19,7 @@ from draw import Painter
 from export import export
 from pictures import load_pictures, load_scenes, render_all
 from reader import export_reader, train_reader
-from recipe import Recipe
+from recipe import Recipe, recipe_for
 from sampling import sample
 from sheets import OTHER_WORDS, PROMPTS, sheet
 from student import train_student
@@ -51,7 +51,7 @@ def main():
     parser.add_argument("--work", type=Path, required=True, help="where the stages leave their results (needs 8 GB)")
     parser.add_argument("--output", type=Path, required=True, help="where sketchbook/ and sketchbook-teacher/ are written")
     parser.add_argument("--from", dest="start", type=Path, help="a checkpoint to start from, in place of random weights: its VAE and, if it has one, its transformer")
-    parser.add_argument("--keep", nargs="*", choices=["vae", "text"], default=[], help="what of that checkpoint is not trained any further")
+    parser.add_argument("--keep", nargs="*", choices=["vae", "text", "reader"], default=[], help="what is not trained any further: of that checkpoint, or the reader that lies in the output")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to compute: cpu or cuda")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
@@ -59,9 +59,10 @@ def main():
         parser.error("--keep needs --from: there is nothing to keep")
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
+    torch.set_float32_matmul_precision("high")
     if options.device != "cpu":
         torch.set_default_device(options.device)
-    recipe, work = Recipe(), options.work
+    recipe, work = recipe_for(options.device), options.work
     work.mkdir(parents=True, exist_ok=True)
 
     render_all(work, recipe.scenes, recipe.seed, options.threads)
@@ -100,15 +101,17 @@ def main():
         "student", work, teacher, full, words, recipe.student, recipe.seed + 50, lambda name, step, forward: look(name, step, forward, None)
     )
 
-    reader = train_reader(work, pictures, scenes, vae, recipe.reader, recipe.seed + 60)
+    score = options.output / "sketchbook" / "score"
+    score.mkdir(parents=True, exist_ok=True)
+    if "reader" not in options.keep:
+        reader = train_reader(work, pictures, scenes, vae, recipe.reader, recipe.seed + 60)
+        torch.set_default_device("cpu")
+        export_reader(reader.cpu(), score / "reader.xml")
 
     # What follows is of files.
     torch.set_default_device("cpu")
-    for model in (vae, encoder, teacher, student, reader):
+    for model in (vae, encoder, teacher, student):
         model.cpu()
-    score = options.output / "sketchbook" / "score"
-    score.mkdir(parents=True, exist_ok=True)
-    export_reader(reader, score / "reader.xml")
     seen = {text.lower().rstrip(".") for text in said}
     write_unseen(score / "captions.jsonl", 500, seen, recipe.seed + 70)
     write_open(score / "open.jsonl", 100, recipe.seed + 71)

@@ -15,13 +15,18 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
+            held = [p for p in group["params"] if p.grad is not None]
+            gradients = [p.grad for p in held]
+            for p in held:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            momenta = [self.state[p]["momentum"] for p in held]
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            updates = torch._foreach_lerp(gradients, momenta, group["momentum"])
+            torch._foreach_mul_(held, 1 - group["lr"] * group["weight_decay"])
             shapes: dict[tuple, list] = {}
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                momentum.lerp_(p.grad, 1 - group["momentum"])
-                update, tall = p.grad.lerp(momentum, group["momentum"]), p.shape[0] > p.shape[1]
+            for p, update in zip(held, updates, strict=True):
+                tall = p.shape[0] > p.shape[1]
                 shapes.setdefault((min(p.shape), max(p.shape)), []).append((p, update.T if tall else update, tall))
             for (_, longer), members in shapes.items():
                 x = torch.stack([update for _, update, _ in members])
@@ -29,9 +34,8 @@ class Muon(torch.optim.Optimizer):
                 for _ in range(group["iterations"]):
                     a = x @ x.transpose(1, 2)
                     x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
-                for (p, _, tall), update in zip(members, x.float(), strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(update.T if tall else update, alpha=-group["lr"] * 0.2 * longer**0.5)
+                steps = [update.T if tall else update for (_, _, tall), update in zip(members, x.float(), strict=True)]
+                torch._foreach_add_([p for p, _, _ in members], steps, alpha=-group["lr"] * 0.2 * longer**0.5)
 
 
 # Names of what is a matrix and yet no linear map inside a block.

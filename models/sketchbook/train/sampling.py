@@ -16,6 +16,8 @@ from vae import SCALING_FACTOR, to_pictures
 @torch.no_grad()
 def sample(forward: Forward, vae, tokenizer, encoder, prompts: list[str], guidance: float | None, seed: int, steps: int = 16) -> np.ndarray:
     """uint8 [n, h, w, 3]. `guidance` None: a student's four steps."""
+    # So few pictures are drawn sooner than a block is compiled for their number.
+    forward = Forward(forward.model, forward.side, compiled=False)
     alphas, count = cumulative_alphas(), len(prompts)
     ids = here(token_ids(tokenizer, prompts + [""] * count)).long()
     words, mask = embed(encoder, ids).bfloat16(), ids != 0

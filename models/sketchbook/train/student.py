@@ -12,7 +12,7 @@ import torch
 
 from optimizers import begin_step, descend, optimizers
 from teacher import Words
-from training import Average, Steps, learning_rate
+from training import Average, Steps, learning_rate, mean_where
 from transformer import Forward, column, cumulative_alphas
 
 HOP = 80
@@ -28,7 +28,7 @@ def train_student(name: str, folder: Path, teacher, latents: torch.Tensor, words
     side = latents.shape[-1]
     teacher = copy.deepcopy(teacher).requires_grad_(False)
     target = copy.deepcopy(student).requires_grad_(False)
-    average, two = Average(student, 0.98), optimizers([student], settings.rate, 0.0)
+    average, two = Average(student, settings.decay), optimizers([student], settings.rate, 0.0)
     predict, guide, follow = Forward(student, side), Forward(teacher, side), Forward(target, side)
     alphas = cumulative_alphas()
     signal, sigma = alphas.sqrt(), (1 - alphas).sqrt()
@@ -70,7 +70,7 @@ def train_student(name: str, folder: Path, teacher, latents: torch.Tensor, words
             torch._foreach_lerp_(list(target.parameters()), list(student.parameters()), 0.06)
         average.update()
         each = squared.mean((1, 2, 3))
-        steps.tell(loss=loss.item(), d259=each[t == 259].mean().item(), d499=each[t == 499].mean().item(), d759=each[t == 759].mean().item())
+        steps.tell(loss=loss, **{f"d{hop}": mean_where(t == hop, each) for hop in FOUR_STEPS[1:]})
         if look and (step + 1) % settings.look_every == 0:
             with average.in_place():
                 look(name, step + 1, predict)

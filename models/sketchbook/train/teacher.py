@@ -15,7 +15,7 @@ from drawing import focus
 from scenes import Scene
 from optimizers import begin_step, descend, optimizers
 from text import PADDING, embed
-from training import Average, Steps, learning_rate
+from training import Average, Steps, learning_rate, mean_where
 from transformer import Forward, column, cumulative_alphas
 
 
@@ -34,10 +34,8 @@ class Words:
     def draw(self, scenes: torch.Tensor, generator: torch.Generator, dropped: float):
         """Embeddings bf16 and masks of one caption for each of `scenes`; the share `dropped` of them is empty."""
         rows = scenes * self.each + torch.randint(0, self.each, scenes.shape, generator=generator)
-        words, mask = self.embedded[rows], self.mask[rows]
-        empty = torch.rand(len(rows), generator=generator) < dropped
-        words[empty], mask[empty] = self.empty, self.empty_mask
-        return words, mask
+        empty = (torch.rand(len(rows), generator=generator) < dropped)[:, None]
+        return torch.where(empty[..., None], self.empty, self.embedded[rows]), torch.where(empty, self.empty_mask, self.mask[rows])
 
 
 def attention_maps(scenes: list[Scene], side: int) -> torch.Tensor:
@@ -58,7 +56,7 @@ def train_teacher(name: str, folder: Path, model, latents: torch.Tensor, words: 
         model.load_state_dict(torch.load(done))
         return
     alphas, forward = cumulative_alphas(), Forward(model, latents.shape[-1])
-    average, two = Average(model, 0.998), optimizers([model], settings.rate, 1e-2)
+    average, two = Average(model, settings.decay), optimizers([model], settings.rate, 1e-2)
     steps = Steps(name, folder, settings.steps, seed, {"model": model, "average": average, **two})
     for step in steps:
         begin_step(two, learning_rate(step, settings.steps, settings.rate))
@@ -77,7 +75,7 @@ def train_teacher(name: str, folder: Path, model, latents: torch.Tensor, words: 
         loss = (error * snr.sqrt().clamp(max=settings.snr_cap) / snr).mean()
         descend(loss, two)
         average.update()
-        steps.tell(loss=loss.item(), x0_760=(error / snr)[(t > 700) & (t < 820)].mean().item(), e_300=error[(t > 200) & (t < 400)].mean().item())
+        steps.tell(loss=loss, x0_760=mean_where((t > 700) & (t < 820), error / snr), e_300=mean_where((t > 200) & (t < 400), error))
         if look and (step + 1) % settings.look_every == 0:
             with average.in_place():
                 look(name, step + 1, forward)

@@ -43,13 +43,14 @@ class Steps:
                 self.save(done)
             if done % 50 == 0 or done == self.total:
                 seconds = (time.time() - start) / (done - first)
-                told = " ".join(f"{k} {np.nanmean([f[k] for f in self.figures]):.4f}" for k in self.figures[0]) if self.figures else ""
+                told = " ".join(f"{k} {np.nanmean([float(f[k]) for f in self.figures]):.4f}" for k in self.figures[0]) if self.figures else ""
                 left = (self.total - done) * seconds / 60
                 print(f"{self.name}: {done}/{self.total}, {seconds:.3f} s a step, {left:.0f} min left; {told}", flush=True)
                 self.figures.clear()
 
-    def tell(self, **figures: float):
-        self.figures.append(figures)
+    def tell(self, **figures: float | torch.Tensor):
+        """Figures of this step, told as means later: a tensor is not waited for until then, so that a GPU is never idle."""
+        self.figures.append({name: f.detach() if isinstance(f, torch.Tensor) else f for name, f in figures.items()})
 
     def save(self, step: int):
         part = self.file.with_suffix(".part")
@@ -62,6 +63,11 @@ def learning_rate(step: int, total: int, peak: float, warm_up: int = 60, hold: f
     share = step / total
     fall = 1.0 if share < hold else 0.5 * (1 + math.cos(math.pi * (share - hold) / (1 - hold)))
     return peak * min(1.0, (step + 1) / warm_up) * max(0.02, fall)
+
+
+def mean_where(chosen: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """The mean of the chosen values; NaN where none is."""
+    return torch.where(chosen, values, torch.nan).nanmean()
 
 
 class Average:

@@ -60,6 +60,8 @@ def _block(h, modulation, words, mask, weights):
     return h + gate2 * functional.linear(x, down.to(bf), downb.to(bf)).float()
 
 
+# Once for every number of pictures and of tokens that the stages have.
+torch._dynamo.config.recompile_limit = 16
 COMPILED = torch.compile(_block, dynamic=False, fullgraph=True)
 
 
