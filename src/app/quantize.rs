@@ -4,19 +4,22 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use tempfile::TempDir;
 
-use super::{App, Model, Parts, Rules, networks};
+use super::networks::{self, Resident};
+use super::{App, Model, Parts, Rules};
 use crate::convert::{Attention, ConvertError};
 use crate::domain::{GenerateRequest, ImageSize, RequestDraft, Seed, Steps};
-use crate::engine::{Graph, Runtime};
+use crate::engine::{CompiledGraph, Graph, Runtime};
 use crate::model::{ForeignModel, ModelDirectory, Part, check_free_space};
 use crate::pipeline::{Pipeline, Planner};
 use crate::quantize::{
     Assembly, BlankDecoder, Caption, Component, ComponentOptions, ObservedGraph, QuantizeError,
-    QuantizeProgress, RangeRule, Statistics, StatisticsKey, Work, built_in_captions, calibrate,
-    captions_digest, read_captions,
+    QuantizeProgress, RangeRule, Statistics, StatisticsKey, Trial, TrialGraph, Work,
+    built_in_captions, calibrate, captions_digest, draw_all, read_captions,
 };
 
 /// What becomes of each component.
@@ -45,6 +48,8 @@ pub struct CalibrationOptions {
     pub range: RangeRule,
     /// Where what was seen is kept.
     pub statistics: Option<PathBuf>,
+    /// What an operation's output may err by, by its size, where it is tried in integers; none tries nothing.
+    pub tolerance: Option<f64>,
 }
 
 /// What to quantise, and how.
@@ -134,6 +139,9 @@ impl App {
                     .map_err(QuantizeError::from)?;
             }
             entry = Some(seen.entry(options.calibration.range));
+            if let Some(tolerance) = options.calibration.tolerance {
+                self.try_out(runtime, &calibration, &mut work, tolerance, progress)?;
+            }
         }
         let assembly = Assembly {
             source: &model,
@@ -179,22 +187,88 @@ impl App {
         work: &[Work],
         progress: &dyn QuantizeProgress,
     ) -> Result<Statistics> {
-        // The folder may hold gigabytes, which must go with it.
+        // The scene's folder may hold gigabytes, which must go with it.
         let _attention = Attention::begin(progress);
+        let scene = self.scene(runtime, calibration, work, |work, xml| {
+            work.component.write_observed(xml)
+        })?;
+        let requests = calibration.requests(&scene.planner);
+        let key = calibration.key(&scene.planner, &requests);
+        let points: Vec<(String, Vec<String>)> = watched(work)
+            .map(|work| (work.part.name().to_owned(), work.component.point_names()))
+            .collect();
+        let mut statistics = Statistics::new(key, &points);
+        let file = calibration.options.statistics.as_deref();
+        if let Some(path) = file {
+            statistics = Statistics::kept(path, statistics).map_err(QuantizeError::from)?;
+        }
+        let statistics = Rc::new(RefCell::new(statistics));
+        let (mut pipeline, _folder) = scene.pipeline(work, |part, graph| {
+            let statistics = Rc::clone(&statistics);
+            Box::new(ObservedGraph::new(part.name(), graph, statistics))
+        });
+        calibrate(&mut pipeline, &requests, &statistics, file, progress)?;
+        // It holds the other end of what is unwrapped.
+        drop(pipeline);
+        Ok(Rc::unwrap_or_clone(statistics).into_inner())
+    }
+
+    /// Tries every operation that is to be computed in integers beside the exact one, over the first pictures of the calibration,
+    /// and leaves those in floats whose output errs by more than `tolerance` of its size.
+    fn try_out(
+        &self,
+        runtime: &mut Runtime,
+        calibration: &Calibration<'_>,
+        work: &mut [Work],
+        tolerance: f64,
+        progress: &dyn QuantizeProgress,
+    ) -> Result<()> {
+        let _attention = Attention::begin(progress);
+        let scene = self.scene(runtime, calibration, work, |work, xml| {
+            let Work {
+                component,
+                options,
+                observed,
+                ..
+            } = work;
+            component.write_trial(options, observed, xml, progress)
+        })?;
+        let mut requests = calibration.requests(&scene.planner);
+        requests.truncate(TRIED);
+        let trial = Rc::new(RefCell::new(Trial::default()));
+        let (mut pipeline, _folder) = scene.pipeline(work, |part, graph| {
+            Box::new(TrialGraph::new(part.name(), graph, Rc::clone(&trial)))
+        });
+        draw_all(&mut pipeline, &requests, progress)?;
+        drop(pipeline);
+        for work in work {
+            let names = names(work);
+            let errors = trial.borrow().errors(work.part.name());
+            let sensitive = errors.iter().filter(|&(_, &error)| error > tolerance);
+            let sensitive = sensitive.map(|(&operation, _)| names[operation].clone());
+            work.options.in_float.extend(sensitive);
+        }
+        Ok(())
+    }
+
+    /// Compiles the model with the networks of `work` that are watched as `write` writes them.
+    fn scene(
+        &self,
+        runtime: &mut Runtime,
+        calibration: &Calibration<'_>,
+        work: &[Work],
+        write: impl Fn(&Work, &Path) -> Result<(), QuantizeError>,
+    ) -> Result<Scene> {
         let folder = tempfile::tempdir().context(
             "calibration needs a folder for the networks that it watches: name one in TMPDIR",
         )?;
         let mut parts = Parts::of(&Model::Own(Box::new(calibration.model.clone())))?;
         self.check_memory(&parts)?;
-        let watched: Vec<&Work> = work
-            .iter()
-            .filter(|work| work.options.needs_calibration())
-            .collect();
-        let bytes = watched.iter().map(|work| work.component.bytes()).sum();
+        let bytes = watched(work).map(|work| work.component.bytes()).sum();
         check_free_space(folder.path(), bytes).map_err(ConvertError::from)?;
-        for work in &watched {
+        for work in watched(work) {
             let xml = folder.path().join(work.part.xml());
-            work.component.write_observed(&xml)?;
+            write(work, &xml)?;
             match work.part {
                 Part::TextEncoder => parts.text_encoder = xml,
                 Part::Transformer => parts.transformer = xml,
@@ -204,33 +278,49 @@ impl App {
         let rules = Rules::read(&parts)?;
         let resident = networks::resident(&self.settings, runtime, &parts)?;
         let planner = self.planner(&parts, rules, runtime, resident.precision.clone())?;
-        let requests = calibration.requests(&planner);
-        let key = calibration.key(&planner, &requests);
-        let points: Vec<(String, Vec<String>)> = watched
-            .iter()
-            .map(|work| (work.part.name().to_owned(), work.component.point_names()))
-            .collect();
-        let mut statistics = Statistics::new(key, &points);
-        let file = calibration.options.statistics.as_deref();
-        if let Some(path) = file {
-            statistics = Statistics::kept(path, statistics).map_err(QuantizeError::from)?;
-        }
-        let statistics = Rc::new(RefCell::new(statistics));
-        let networks = resident.watched(|part, graph| -> Box<dyn Graph> {
-            if watched.iter().any(|work| work.part == part) {
-                let statistics = Rc::clone(&statistics);
-                Box::new(ObservedGraph::new(part.name(), graph, statistics))
+        Ok(Scene {
+            planner,
+            resident,
+            folder,
+        })
+    }
+}
+
+/// Pictures that operations are tried with: every step of a few is hundreds of inputs of each.
+const TRIED: usize = 4;
+
+/// The components that pictures are drawn for.
+fn watched(work: &[Work]) -> impl Iterator<Item = &Work> {
+    work.iter().filter(|work| work.options.needs_calibration())
+}
+
+/// A model whose networks are written anew to be watched, compiled.
+struct Scene {
+    planner: Arc<Planner>,
+    resident: Resident,
+    /// Where those networks lie, which are mapped into memory.
+    folder: TempDir,
+}
+
+impl Scene {
+    /// A pipeline that draws with each watched network behind what `watch` makes of it; and the folder, which is to outlive it.
+    fn pipeline(
+        self,
+        work: &[Work],
+        watch: impl Fn(Part, CompiledGraph) -> Box<dyn Graph>,
+    ) -> (Pipeline, TempDir) {
+        let scale_factor = self.planner.facts().vae_scale_factor;
+        let networks = self.resident.watched(|part, graph| -> Box<dyn Graph> {
+            if watched(work).any(|work| work.part == part) {
+                watch(part, graph)
             } else if part == Part::VaeDecoder {
                 // It would take as long as two steps of a published model, for pictures that nobody looks at.
-                Box::new(BlankDecoder::new(planner.facts().vae_scale_factor))
+                Box::new(BlankDecoder::new(scale_factor))
             } else {
                 Box::new(graph)
             }
         });
-        let mut pipeline = Pipeline::new(planner, networks);
-        calibrate(&mut pipeline, &requests, &statistics, file, progress)?;
-        drop(pipeline);
-        Ok(Rc::unwrap_or_clone(statistics).into_inner())
+        (Pipeline::new(self.planner, networks), self.folder)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `pixart compare`: two models beside each other, how large they are, how far their pictures differ, how long they take.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -11,7 +11,7 @@ use super::output::Outputs;
 use super::progress::{BenchBar, ConvertProgress, Interrupt};
 use super::{Common, say};
 use crate::app::{App, Model};
-use crate::bench::{Machine, compare};
+use crate::bench::{Comparison, Machine, compare};
 use crate::compare::{
     CompareError, ModelReport, Pair, PictureReport, Quality, Report, SCHEMA, cosine, page, psnr,
     side_by_side, sizes, ssim, table,
@@ -123,6 +123,48 @@ pub(super) struct Compare {
     quiet: bool,
 }
 
+/// Where everything goes beside the terminal; what cannot be written to is refused at once.
+struct Files {
+    json: Option<Outputs>,
+    html: Option<Outputs>,
+    side_by_side: Option<Outputs>,
+}
+
+impl Files {
+    fn new(options: &Compare) -> Result<Self> {
+        let file = |path: &Option<PathBuf>| {
+            let path = path.as_ref()?;
+            Some(Outputs::new(Some(path.clone()), Seed::new(0), 1))
+        };
+        Ok(Self {
+            json: file(&options.json).transpose()?,
+            html: file(&options.html).transpose()?,
+            side_by_side: file(&options.side_by_side).transpose()?,
+        })
+    }
+
+    fn write(&self, report: &Report, pairs: &[Both<'_>]) -> Result<()> {
+        if let Some(file) = &self.json {
+            let mut text = serde_json::to_vec_pretty(report)?;
+            text.push(b'\n');
+            file.write(0, &text)?;
+        }
+        if let Some(file) = &self.html {
+            let encoded = pairs
+                .iter()
+                .map(|pair| Ok((png::encode(pair.a, &[])?, png::encode(pair.b, &[])?)))
+                .collect::<Result<Vec<_>>>()?;
+            file.write(0, page(report, &encoded).as_bytes())?;
+        }
+        if let Some(file) = &self.side_by_side {
+            let both: Vec<(&Rgb8, &Rgb8)> = pairs.iter().map(|pair| (pair.a, pair.b)).collect();
+            let sheet = side_by_side(&both).expect("there is one prompt at least");
+            file.write(0, &png::encode(&sheet, &[])?)?;
+        }
+        Ok(())
+    }
+}
+
 /// What one model drew.
 struct Drawn {
     directory: Box<ModelDirectory>,
@@ -142,52 +184,15 @@ impl Compare {
     pub(super) fn run(&self, common: &Common) -> Result<()> {
         // What can be refused without a model is refused before one is loaded.
         let drafts = self.drafts()?;
-        let files = [&self.json, &self.html, &self.side_by_side].map(|path| {
-            path.as_ref()
-                .map(|path| Outputs::new(Some(path.clone()), Seed::new(0), 1))
-                .transpose()
-        });
-        let [json, html, sheet] = files;
-        let (json, html, sheet) = (json?, html?, sheet?);
-        let precision = self.reference_precision.or(self.precision);
-        let a = common.app(self.settings(Some(&self.a), precision)?)?;
-        let b = common.app(self.settings(Some(&self.b), self.precision)?)?;
+        let files = Files::new(self)?;
         let interrupt = Interrupt::listen()?;
-        let bar = BenchBar::new(interrupt.clone(), 2 * drafts.len(), "picture", self.quiet);
-        let mut runtime = a.runtime()?;
-        let drawn = interrupt.attended(|| {
-            let first = draw(&a, &mut runtime, "a", &drafts, &bar, &interrupt)?;
-            let second = draw(&b, &mut runtime, "b", &drafts, &bar, &interrupt)?;
-            Ok::<_, anyhow::Error>((first, second))
-        });
-        bar.finish();
-        let (a, b) = drawn?;
+        let (a, b) = self.draw(common, &drafts, &interrupt)?;
         let pairs = pairs(&a, &b)?;
         let pictures: Vec<PictureReport> = drafts
             .iter()
             .zip(&pairs)
             .map(|(draft, pair)| pair.report(draft))
             .collect();
-        let times = if self.repeat == 0 {
-            None
-        } else {
-            let settings = self.settings(None, self.precision)?;
-            let prompt = OsString::from(drafts[0].prompt.as_str());
-            let sizes: Vec<String> = self.size.iter().cloned().collect();
-            let turns = Turns {
-                common,
-                settings: &settings,
-                steps: self.steps,
-                sizes: &sizes,
-                prompt: &prompt,
-                quantized: false,
-                pairs: self.repeat as usize,
-                quiet: self.quiet,
-            };
-            let models = [("b", Some(self.b.as_path())), ("a", Some(self.a.as_path()))];
-            let [ours, others] = turns.alternate(models, &interrupt)?;
-            Some(compare(ours, others))
-        };
         let report = Report {
             schema: SCHEMA,
             machine: Machine::here(),
@@ -200,30 +205,61 @@ impl Compare {
             },
             quality: Quality::of(&pictures),
             pictures,
-            times,
+            times: self.times(common, drafts[0].prompt.as_str(), &interrupt)?,
         };
         say(table(&report).trim_end())?;
         if let (true, Some(entry)) = (self.record, report.entry()) {
             b.directory.record(entry)?;
         }
-        if let Some(file) = json {
-            let mut text = serde_json::to_vec_pretty(&report)?;
-            text.push(b'\n');
-            file.write(0, &text)?;
+        files.write(&report, &pairs)
+    }
+
+    /// All pictures of the one model, then all of the other.
+    fn draw(
+        &self,
+        common: &Common,
+        drafts: &[RequestDraft],
+        interrupt: &Interrupt,
+    ) -> Result<(Drawn, Drawn)> {
+        let precision = self.reference_precision.or(self.precision);
+        let a = common.app(self.settings(Some(&self.a), precision)?)?;
+        let b = common.app(self.settings(Some(&self.b), self.precision)?)?;
+        let bar = BenchBar::new(interrupt.clone(), 2 * drafts.len(), "picture", self.quiet);
+        let mut runtime = a.runtime()?;
+        let drawn = interrupt.attended(|| {
+            let first = draw(&a, &mut runtime, "a", drafts, &bar, interrupt)?;
+            let second = draw(&b, &mut runtime, "b", drafts, &bar, interrupt)?;
+            Ok((first, second))
+        });
+        bar.finish();
+        drawn
+    }
+
+    /// Both by turns, where times are asked for.
+    fn times(
+        &self,
+        common: &Common,
+        prompt: &str,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Comparison>> {
+        if self.repeat == 0 {
+            return Ok(None);
         }
-        if let Some(file) = html {
-            let encoded = pairs
-                .iter()
-                .map(|pair| Ok((png::encode(pair.a, &[])?, png::encode(pair.b, &[])?)))
-                .collect::<Result<Vec<_>>>()?;
-            file.write(0, page(&report, &encoded).as_bytes())?;
-        }
-        if let Some(file) = sheet {
-            let both: Vec<(&Rgb8, &Rgb8)> = pairs.iter().map(|pair| (pair.a, pair.b)).collect();
-            let sheet = side_by_side(&both).expect("there is one prompt at least");
-            file.write(0, &png::encode(&sheet, &[])?)?;
-        }
-        Ok(())
+        let settings = self.settings(None, self.precision)?;
+        let sizes: Vec<String> = self.size.iter().cloned().collect();
+        let turns = Turns {
+            common,
+            settings: &settings,
+            steps: self.steps,
+            sizes: &sizes,
+            prompt: OsStr::new(prompt),
+            quantized: false,
+            pairs: self.repeat as usize,
+            quiet: self.quiet,
+        };
+        let models = [("b", Some(self.b.as_path())), ("a", Some(self.a.as_path()))];
+        let [ours, others] = turns.alternate(models, interrupt)?;
+        Ok(Some(compare(ours, others)))
     }
 
     /// The flags that were given, as settings; with the folder of a model.

@@ -119,6 +119,11 @@ struct Calibration {
     #[arg(long, value_name = "RULE", default_value = "min-max")]
     range: RangeRule,
 
+    /// Keep in floats what errs by more than this share of its size where it is tried in integers, 0 to 1: each operation by
+    /// itself, beside the exact one, over the first four pictures
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    tolerance: Option<f64>,
+
     /// Keep what calibration sees in this file, and go on from it or take it where it is of this model and these options
     #[arg(long, value_name = "FILE")]
     statistics: Option<PathBuf>,
@@ -163,6 +168,13 @@ fn smoothing(text: &str) -> Result<Smoothing, String> {
     match text.parse::<f32>() {
         Ok(alpha) if (0.0..=1.0).contains(&alpha) => Ok(Some(alpha)),
         _ => Err("it is a number between 0 and 1, or none".to_owned()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("it is a number between 0 and 1".to_owned()),
     }
 }
 
@@ -249,6 +261,7 @@ impl Quantize {
                 seed: self.calibration.seed,
                 range: self.calibration.range,
                 statistics: self.calibration.statistics.clone(),
+                tolerance: self.calibration.tolerance,
             },
         };
         let model = app.quantize(&mut runtime, options, &progress)?;

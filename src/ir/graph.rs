@@ -134,7 +134,7 @@ impl Graph {
     }
 
     /// Gives a layer another name.
-    pub(super) fn rename(&mut self, value: Value, name: &str) {
+    pub fn rename(&mut self, value: Value, name: &str) {
         name.clone_into(&mut self.layers[value.layer].name);
     }
 

@@ -70,6 +70,30 @@ pub fn calibrate(
     Ok(save()?)
 }
 
+/// Draws the pictures of `requests`, whose networks tell somebody else what is to be told.
+///
+/// # Errors
+/// When a picture cannot be drawn, or the caller asked to stop.
+pub fn draw_all(
+    pipeline: &mut dyn Generate,
+    requests: &[GenerateRequest],
+    progress: &dyn QuantizeProgress,
+) -> Result<(), QuantizeError> {
+    progress.calibrating(0, u32::try_from(requests.len()).unwrap_or(u32::MAX));
+    for request in requests {
+        if progress.cancelled() {
+            return Err(QuantizeError::Cancelled);
+        }
+        let drawn = pipeline.generate(request, &mut Stop(progress));
+        drawn.map_err(|error| match error {
+            PipelineError::Cancelled => QuantizeError::Cancelled,
+            error => error.into(),
+        })?;
+        progress.sampled();
+    }
+    Ok(())
+}
+
 /// A picture that nobody looks at, and that stops with the calibration.
 struct Stop<'a>(&'a dyn QuantizeProgress);
 

@@ -7,6 +7,7 @@ use super::observed::write_observed;
 use super::plan::{Choice, Observed, Treatment, WeightsChoice, plan};
 use super::points::Points;
 use super::rewrite::{column_maxima, rewrite};
+use super::trial::write_trial;
 use super::{Progress, QuantizeError};
 use crate::ir::{BinSummary, BinWriter, Graph, Network};
 use crate::model::{Quantization, QuantizationMode, WeightsFormat};
@@ -117,6 +118,31 @@ impl Component {
         write_observed(&self.network, &self.points, xml)
     }
 
+    /// Writes the network that tries every operation in integers beside the exact one.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn write_trial(
+        &self,
+        options: &ComponentOptions,
+        observed: &[Observed],
+        xml: &Path,
+        progress: &dyn Progress,
+    ) -> Result<(), QuantizeError> {
+        let treatments = self.plan(options, observed)?;
+        write_trial(&self.network, &self.points, &treatments, xml, progress)
+    }
+
+    fn plan(
+        &self,
+        options: &ComponentOptions,
+        observed: &[Observed],
+    ) -> Result<Vec<Treatment>, QuantizeError> {
+        plan(&self.points, observed, &options.choice(), |operation| {
+            column_maxima(&self.network, operation)
+        })
+    }
+
     /// Writes the quantised network's `.bin` to `bin`. Returns its `.xml` text, what was written, and what the manifest says of
     /// it. `observed` has what calibration knows of each point; it is not looked at for weights alone.
     ///
@@ -129,9 +155,7 @@ impl Component {
         bin: &Path,
         progress: &dyn Progress,
     ) -> Result<Written, QuantizeError> {
-        let treatments = plan(&self.points, observed, &options.choice(), |operation| {
-            column_maxima(&self.network, operation)
-        })?;
+        let treatments = self.plan(options, observed)?;
         let writer = BinWriter::create(bin)?;
         let mut graph = Graph::new(self.network.name().to_owned(), writer);
         progress.begin(self.network.name(), self.weight_elements());

@@ -4,6 +4,7 @@
 //! 2. *Calibration* draws pictures through the real pipeline (`calibrate.rs`), of captions (`captions.rs`), with networks that show
 //!    the range of every value that flows into a multiplication (`observed.rs`, `observe.rs`); the ranges are kept
 //!    (`statistics.rs`).
+//!    Operations can be tried in integers beside the exact ones, and those that err too much stay in floats (`trial.rs`).
 //! 3. A *plan* says of each operation which levels its activations get, which factors move between channels, and how its weights
 //!    are stored (`plan.rs`).
 //! 4. The network is written anew by that plan (`rewrite.rs`, `levels.rs`), run once, and its profile has to name an integer
@@ -26,10 +27,11 @@ mod proof;
 mod rewrite;
 mod sketch;
 mod statistics;
+mod trial;
 
 pub use assemble::{Assembly, Work};
 pub use blank::BlankDecoder;
-pub use calibrate::calibrate;
+pub use calibrate::{calibrate, draw_all};
 pub use captions::{
     Caption, CaptionsError, built_in_captions, captions_digest, parse_captions, read_captions,
 };
@@ -39,6 +41,7 @@ pub use observe::ObservedGraph;
 pub use plan::{Observed, WeightsChoice};
 pub use proof::{check_kernels, is_integer};
 pub use statistics::{RangeRule, Statistics, StatisticsError, StatisticsKey};
+pub use trial::{Trial, TrialGraph};
 
 use crate::convert::Progress;
 

@@ -271,3 +271,32 @@ fn a_model_in_integers_is_not_quantised_again() {
             ],
         );
 }
+
+#[test]
+fn what_errs_too_much_where_it_is_tried_stays_in_floats() {
+    let desk = Desk::new();
+    let kept = |output: &str, tolerance: &str| -> (usize, usize) {
+        let words = [
+            "--output",
+            output,
+            "--samples",
+            "4",
+            "--tolerance",
+            tolerance,
+        ];
+        quantize(&desk, &[&words[..], &KEEP_ALL_ELSE].concat()).done();
+        let quantization = &manifest(&desk, output)["transformer"]["quantization"];
+        let in_float = quantization["in_float"].as_array().map_or(0, Vec::len);
+        let operations = quantization["operations"].as_u64().unwrap();
+        (in_float, usize::try_from(operations).unwrap())
+    };
+    let (none, all) = kept("loose", "1");
+    assert_eq!(none, 0);
+    let (some, rest) = kept("strict", "0.03");
+    assert!(some > 0 && rest > 0, "{some} in floats, {rest} in integers");
+    assert_eq!(some + rest, all);
+    assert_eq!(kept("exact", "0").1, 0);
+
+    let words = ["--output", "int8", "--tolerance", "1.5"];
+    quantize(&desk, &words).refused(2, &["--tolerance", "between 0 and 1"]);
+}
