@@ -96,6 +96,20 @@ parity: runtime build $(PARITY_VENV)/.made ## compare with diffusers afresh: tor
 	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
 	    $(PARITY_VENV)/bin/python tests/golden/parity.py --pixart '$(abspath $(PIXART))' --work "$$work"
 
+NNCF_VENV := .venv-nncf
+# An interpreter that has tests/nncf/requirements.txt already; without this, one is set up (3 GB).
+NNCF_PYTHON ?= $(NNCF_VENV)/bin/python
+.PHONY: parity-nncf
+parity-nncf: runtime build $(if $(filter $(NNCF_VENV)/%,$(NNCF_PYTHON)),$(NNCF_VENV)/.made) ## hold 'pixart quantize' against NNCF on the same model and captions: NNCF in a throw-away environment (3 GB)
+	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
+	    $(NNCF_PYTHON) tests/nncf/parity.py --pixart '$(abspath $(PIXART))' --work "$$work"
+
+$(NNCF_VENV)/.made: tests/nncf/requirements.txt
+	rm -rf $(NNCF_VENV)
+	$(PYTHON) -m venv $(NNCF_VENV)
+	$(NNCF_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
+	@touch $@
+
 # Where the stages of the training leave their results; what is there is not made again.
 SKETCHBOOK_WORK ?= out/sketchbook
 .PHONY: sketchbook

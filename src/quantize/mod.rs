@@ -4,7 +4,7 @@
 //! 2. *Calibration* draws pictures through the real pipeline (`calibrate.rs`), of captions (`captions.rs`), with networks that show
 //!    the range of every value that flows into a multiplication (`observed.rs`, `observe.rs`); the ranges are kept
 //!    (`statistics.rs`).
-//!    Operations can be tried in integers beside the exact ones, and those that err too much stay in floats (`trial.rs`).
+//!    Operations can be tried in integers beside the exact ones, and those that err too much stay in floats (`trial.rs`, `twins.rs`).
 //! 3. A *plan* says of each operation which levels its activations get, which factors move between channels, and how its weights
 //!    are stored (`plan.rs`).
 //! 4. The network is written anew by that plan (`rewrite.rs`, `levels.rs`), run once, and its profile has to name an integer
@@ -28,6 +28,7 @@ mod rewrite;
 mod sketch;
 mod statistics;
 mod trial;
+mod twins;
 
 pub use assemble::{Assembly, Work};
 pub use blank::BlankDecoder;

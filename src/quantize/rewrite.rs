@@ -73,66 +73,14 @@ pub(super) fn rewrite(
     Ok(())
 }
 
-/// An operation's output as it is, and as integers give it.
-pub(super) struct Twin {
-    /// Its place among the operations.
-    pub(super) operation: usize,
-    pub(super) exact: Value,
-    pub(super) treated: Value,
-}
-
-/// Draws a treated twin beside every operation that is to be computed in integers, on the exact inputs that it has in a copy of
-/// the network whose values are `values`.
-pub(super) fn twins(
-    network: &Network,
-    points: &Points,
-    treatments: &[Treatment],
-    graph: &mut Graph,
-    values: &[Vec<Value>],
-    progress: &dyn Progress,
-) -> Result<Vec<Twin>, QuantizeError> {
-    let mut rewriting = Rewriting {
-        network,
-        points,
-        treatments,
-        progress,
-        quantised: BTreeMap::new(),
-    };
-    let mut twins = Vec::new();
-    for (index, operation) in points.operations.iter().enumerate() {
-        if progress.cancelled() {
-            return Err(QuantizeError::Cancelled);
-        }
-        if !treatments[index].in_integers() {
-            continue;
-        }
-        let mut replaced: BTreeMap<(usize, usize), Value> = BTreeMap::new();
-        if let Some(weights) = &operation.weights {
-            let value = rewriting.weights(graph, index)?;
-            replaced.insert((operation.layer, weights.input), value);
-        }
-        for (which, activation) in operation.activations.iter().enumerate() {
-            let from = points.points[activation.point].value;
-            let exact = values[from.layer()][from.output()];
-            let value = rewriting.activation(graph, exact, (index, which))?;
-            replaced.insert((activation.layer, activation.input), value);
-        }
-        twins.push(Twin {
-            operation: index,
-            exact: values[operation.layer][0],
-            treated: rewriting.twin(graph, operation, &replaced, values)?,
-        });
-    }
-    Ok(twins)
-}
-
-struct Rewriting<'a> {
-    network: &'a Network,
-    points: &'a Points,
-    treatments: &'a [Treatment],
-    progress: &'a dyn Progress,
+/// A network in the course of being treated.
+pub(super) struct Rewriting<'a> {
+    pub(super) network: &'a Network,
+    pub(super) points: &'a Points,
+    pub(super) treatments: &'a [Treatment],
+    pub(super) progress: &'a dyn Progress,
     /// Points that have been quantised, each in one way: every operation behind a point treats it alike.
-    quantised: BTreeMap<usize, Value>,
+    pub(super) quantised: BTreeMap<usize, Value>,
 }
 
 /// Where the network changes.
@@ -180,52 +128,8 @@ impl Rewriting<'_> {
         places
     }
 
-    /// Copies an operation, with the layers in front of it that only move numbers around, on the inputs that are `replaced` and
-    /// on exact values otherwise. Returns its output.
-    fn twin(
-        &self,
-        graph: &mut Graph,
-        operation: &Operation,
-        replaced: &BTreeMap<(usize, usize), Value>,
-        values: &[Vec<Value>],
-    ) -> Result<Value, QuantizeError> {
-        let mut twins: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
-        for layer in self.between(replaced.keys().map(|&(layer, _)| layer), operation.layer) {
-            let taken = self.network.layers()[layer].inputs();
-            let taken = taken.iter().enumerate().map(|(input, value)| {
-                let moved = || Some(twins.get(&value.layer())?[value.output()]);
-                let given = replaced.get(&(layer, input)).copied().or_else(moved);
-                given.unwrap_or_else(|| values[value.layer()][value.output()])
-            });
-            let taken = taken.collect();
-            let copied = graph.copy(self.network, layer, taken)?;
-            let name = self.network.layers()[layer].name();
-            graph.rename(copied[0], &format!("{name}/twin_of_{}", operation.name));
-            twins.insert(layer, copied);
-        }
-        Ok(twins[&operation.layer][0])
-    }
-
-    /// The layers from those that change up to `last`, which takes from them, in order.
-    fn between(&self, changed: impl Iterator<Item = usize>, last: usize) -> BTreeSet<usize> {
-        let mut changed: BTreeSet<usize> = changed.collect();
-        let first = changed.first().copied().unwrap_or(last);
-        let taken = |layer: usize| self.network.layers()[layer].inputs().iter();
-        let mut needed = BTreeSet::from([last]);
-        for layer in (first..=last).rev() {
-            if needed.contains(&layer) {
-                needed.extend(taken(layer).map(|value| value.layer()));
-            }
-        }
-        for layer in first..=last {
-            if taken(layer).any(|value| changed.contains(&value.layer())) {
-                changed.insert(layer);
-            }
-        }
-        changed.intersection(&needed).copied().collect()
-    }
-
-    fn activation(
+    /// An activation in 256 levels, each point once.
+    pub(super) fn activation(
         &mut self,
         graph: &mut Graph,
         value: Value,
@@ -254,7 +158,8 @@ impl Rewriting<'_> {
         Ok(quantised)
     }
 
-    fn weights(&self, graph: &mut Graph, index: usize) -> Result<Value, QuantizeError> {
+    /// The integer weights of an operation.
+    pub(super) fn weights(&self, graph: &mut Graph, index: usize) -> Result<Value, QuantizeError> {
         let (operation, treatment) = (&self.points.operations[index], &self.treatments[index]);
         let weights = operation
             .weights
@@ -273,7 +178,10 @@ impl Rewriting<'_> {
                     self.grouped(graph, weights, group, Level::Asymmetric)
                 }
                 (Kind::TransposedConvolution, _) => self.transposed_kernel(graph, weights),
-                _ => self.rows(graph, weights, treatment.smoothing.as_deref()),
+                _ if treatment.in_integers() => {
+                    self.rows(graph, weights, treatment.smoothing.as_deref())
+                }
+                _ => self.stored_rows(graph, weights),
             }
         })?;
         self.progress.advance(weights.elements() as u64);
@@ -294,6 +202,30 @@ impl Rewriting<'_> {
         let scale = graph.floats(&scale_shape, &scales)?;
         let levels = graph.convert(levels, ElementType::F32);
         Ok(graph.multiply(levels, scale))
+    }
+
+    /// i8, one scale for each row, of what is computed in floats: scales are f16, which is exact enough for them, unless one is too
+    /// small for that.
+    fn stored_rows(&self, graph: &mut Graph, weights: &Weights) -> Result<Value, QuantizeError> {
+        let shape = &weights.constant.shape;
+        let (levels, scales) = self.int8_rows(graph, weights, None)?;
+        let mut scale_shape = vec![1; shape.len()];
+        scale_shape[0] = shape[0];
+        if scales
+            .iter()
+            .any(|&scale| scale < f16::MIN_POSITIVE.to_f32())
+        {
+            let scale = graph.floats(&scale_shape, &scales)?;
+            let levels = graph.convert(levels, ElementType::F32);
+            return Ok(graph.multiply(levels, scale));
+        }
+        let scales: Vec<f16> = scales.into_iter().map(f16::from_f32).collect();
+        let scale = graph.constant(ElementType::F16, &scale_shape, |bin| {
+            bin.write(cast_slice(&scales))
+        })?;
+        let levels = graph.convert(levels, ElementType::F16);
+        let weight = graph.multiply(levels, scale);
+        Ok(graph.convert(weight, ElementType::F32))
     }
 
     /// Rows of a table of i8 levels, one scale for each, as the values of the table's own type that the next layer takes.

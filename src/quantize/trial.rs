@@ -14,7 +14,7 @@ use std::rc::Rc;
 use super::observe::Shown;
 use super::plan::Treatment;
 use super::points::Points;
-use super::rewrite::{Twin, twins};
+use super::twins::{Twin, twins};
 use super::{Progress, QuantizeError};
 use crate::engine::{Elements, EngineError, Graph as Running, Port, Tensor};
 use crate::ir::{BinWriter, Graph, Network};
