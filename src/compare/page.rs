@@ -26,6 +26,10 @@ figure div { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); ga
 img { width: 100%; height: auto; display: block; border-radius: 6px; }
 figcaption { margin-top: .5rem; }
 figcaption span { display: block; }
+@media (max-width: 40rem) {
+  table { font-size: .85rem; }
+  th, td { padding-right: .4rem; white-space: normal; }
+}
 ";
 
 /// The page. `pictures`: the PNG files of both models for each prompt of the report, in its order.
@@ -49,7 +53,7 @@ pub fn page(report: &Report, pictures: &[(Vec<u8>, Vec<u8>)]) -> String {
         [("a", a), ("b", b)].map(|(name, model)| model_row(name, model)),
     );
     html.push_str("<h2>Size</h2>\n");
-    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    let megabytes = |bytes: u64| format!("{:.1}\u{a0}MB", bytes as f64 / 1e6);
     rows(
         &mut html,
         &["", "a", "b", "times smaller"],
@@ -70,7 +74,7 @@ pub fn page(report: &Report, pictures: &[(Vec<u8>, Vec<u8>)]) -> String {
             times.ratios.iter().map(|ratio| {
                 let pairs: Vec<String> = ratio.pairs.iter().map(|p| format!("{p:.2}")).collect();
                 let seconds =
-                    |values: &[f64]| format!("{:.3} s", crate::bench::Spread::of(values).median);
+                    |values: &[f64]| format!("{:.3}\u{a0}s", crate::bench::Spread::of(values).median);
                 vec![
                     format!("{}, {}", ratio.stage.replace('_', " "), ratio.size),
                     seconds(&ratio.against_seconds),
@@ -119,7 +123,7 @@ fn model_row(name: &str, model: &ModelReport) -> Vec<String> {
         format!("{name}: {}", model.name),
         model.weights.clone(),
         model.precision.clone(),
-        model.digest.chars().take(12).collect(),
+        model.digest.chars().take(8).collect(),
     ]
 }
 
