@@ -73,8 +73,9 @@ pub fn page(report: &Report, pictures: &[(Vec<u8>, Vec<u8>)]) -> String {
             &["", "a", "b", "times faster", "pair by pair"],
             times.ratios.iter().map(|ratio| {
                 let pairs: Vec<String> = ratio.pairs.iter().map(|p| format!("{p:.2}")).collect();
-                let seconds =
-                    |values: &[f64]| format!("{:.3}\u{a0}s", crate::bench::Spread::of(values).median);
+                let seconds = |values: &[f64]| {
+                    format!("{:.3}\u{a0}s", crate::bench::Spread::of(values).median)
+                };
                 vec![
                     format!("{}, {}", ratio.stage.replace('_', " "), ratio.size),
                     seconds(&ratio.against_seconds),
