@@ -118,13 +118,7 @@ pub(super) fn alone(
         Ok(shape_of_most_pictures(&settings.openvino, parts, &rules))
     };
     let loaded = match part {
-        Part::TextEncoder => networks.shaped(
-            runtime,
-            &parts.text_encoder,
-            TEXT_ENCODER,
-            TEXT_ENCODER[0],
-            None,
-        ),
+        Part::TextEncoder => networks.shaped(runtime, &parts.text_encoder, TEXT_ENCODER, None),
         Part::Transformer => networks.transformer(runtime, &parts.transformer, shape()?),
         Part::VaeDecoder => networks.vae_decoder(runtime, &parts.vae_decoder, shape()?),
     };
@@ -214,7 +208,8 @@ impl Compiling<'_> {
         xml: &Path,
         latents: Option<[usize; 4]>,
     ) -> Result<(Box<dyn Graph>, String), EngineError> {
-        self.shaped(runtime, xml, TRANSFORMER, "hidden_states", latents)
+        let fixed = latents.map(|shape| ("hidden_states", shape));
+        self.shaped(runtime, xml, TRANSFORMER, fixed)
     }
 
     /// The VAE decoder, with the arithmetic in force. It decodes the latents of one picture at a time.
@@ -224,24 +219,23 @@ impl Compiling<'_> {
         xml: &Path,
         latents: Option<[usize; 4]>,
     ) -> Result<(Box<dyn Graph>, String), EngineError> {
-        let latents = latents.map(|[_, channels, height, width]| [1, channels, height, width]);
-        self.shaped(runtime, xml, VAE_DECODER, "latents", latents)
+        let one = |[_, channels, height, width]: [usize; 4]| [1, channels, height, width];
+        let fixed = latents.map(|shape| ("latents", one(shape)));
+        self.shaped(runtime, xml, VAE_DECODER, fixed)
     }
 
-    /// A network for one shape of `input` beside the same for any, or for any alone; with the arithmetic in force.
+    /// A network for the `fixed` shape of an input beside the same for any, or for any alone; with the arithmetic in force.
     fn shaped(
         &self,
         runtime: &Runtime,
         xml: &Path,
         inputs: &'static [&'static str],
-        input: &'static str,
-        shape: Option<[usize; 4]>,
+        fixed: Option<(&'static str, [usize; 4])>,
     ) -> Result<(Box<dyn Graph>, String), EngineError> {
-        let fixed = shape.map(|shape| (input, shape));
         let mut compile = self.again(runtime, xml, inputs, fixed);
         let graph = compile()?;
         let precision = graph.precision().to_owned();
-        let Some(shape) = shape else {
+        let Some((input, shape)) = fixed else {
             return Ok((Box::new(graph), precision));
         };
         let any = self.again(runtime, xml, inputs, None);

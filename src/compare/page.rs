@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::table::similarity;
 use super::{ModelReport, Report};
+use crate::bench::Spread;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --quiet: #6b7280; --line: #d9dce1; }
@@ -15,7 +16,7 @@ const STYLE: &str = "
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .25rem; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; }
-p, dd { margin: 0; }
+p { margin: 0; }
 .quiet, figcaption span, th { color: var(--quiet); font-weight: 400; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
@@ -73,9 +74,7 @@ pub fn page(report: &Report, pictures: &[(Vec<u8>, Vec<u8>)]) -> String {
             &["", "a", "b", "times faster", "pair by pair"],
             times.ratios.iter().map(|ratio| {
                 let pairs: Vec<String> = ratio.pairs.iter().map(|p| format!("{p:.2}")).collect();
-                let seconds = |values: &[f64]| {
-                    format!("{:.3}\u{a0}s", crate::bench::Spread::of(values).median)
-                };
+                let seconds = |values: &[f64]| format!("{:.3}\u{a0}s", Spread::of(values).median);
                 vec![
                     format!("{}, {}", ratio.stage.replace('_', " "), ratio.size),
                     seconds(&ratio.against_seconds),

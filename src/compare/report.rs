@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bench::{Comparison, Machine};
+use crate::bench::{Comparison, Machine, Spread};
 use crate::model::{Manifest, Part, QualityEntry};
 
 /// Of the JSON; a field that changes its meaning raises it.
@@ -126,23 +126,17 @@ impl Quality {
             .filter_map(|picture| picture.latents_cosine.last().copied())
             .collect();
         Some(Self {
-            median_psnr_db: median(psnr.clone())?,
+            median_psnr_db: median(&psnr)?,
             least_psnr_db: psnr.into_iter().min_by(f64::total_cmp)?,
-            median_ssim: median(similar),
-            median_latents_cosine: median(last)?,
+            median_ssim: median(&similar),
+            median_latents_cosine: median(&last)?,
         })
     }
 }
 
-/// The middle one; of an even number the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        count if count.is_multiple_of(2) => Some(f64::midpoint(values[middle - 1], values[middle])),
-        _ => Some(values[middle]),
-    }
+/// The middle of the samples; none of nothing.
+fn median(samples: &[f64]) -> Option<f64> {
+    (!samples.is_empty()).then(|| Spread::of(samples).median)
 }
 
 /// The sizes of both models' networks, and of all of their files.
@@ -206,6 +200,6 @@ mod tests {
         };
         assert_eq!(found, Some(expected));
         assert_eq!(Quality::of(&[]), None);
-        assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
+        assert_eq!(median(&[4.0, 1.0]), Some(2.5));
     }
 }

@@ -21,6 +21,21 @@ pub(super) fn write_observed(
     points: &Points,
     xml: &Path,
 ) -> Result<(), QuantizeError> {
+    write_telling(network, xml, |graph, values| {
+        for (index, point) in points.points.iter().enumerate() {
+            let value = values[point.value.layer()][point.value.output()];
+            observe(graph, index, value, point.channels)?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes a copy of `network` to `xml` and its `.bin`, with the further outputs that `tell` makes of its values.
+pub(super) fn write_telling(
+    network: &Network,
+    xml: &Path,
+    tell: impl FnOnce(&mut Graph, &[Vec<Value>]) -> Result<(), QuantizeError>,
+) -> Result<(), QuantizeError> {
     let write = |source| QuantizeError::Write {
         path: xml.to_owned(),
         source,
@@ -28,10 +43,10 @@ pub(super) fn write_observed(
     let bin = BinWriter::create(&xml.with_extension("bin")).map_err(write)?;
     let mut graph = Graph::new(network.name().to_owned(), bin);
     let values = graph.copy_all(network).map_err(write)?;
-    for (index, point) in points.points.iter().enumerate() {
-        let value = values[point.value.layer()][point.value.output()];
-        observe(&mut graph, index, value, point.channels).map_err(write)?;
-    }
+    tell(&mut graph, &values).map_err(|error| match error {
+        QuantizeError::WriteIr(source) => write(source),
+        error => error,
+    })?;
     let (text, bin) = graph.finish();
     bin.finish().map_err(write)?;
     std::fs::write(xml, text).map_err(write)

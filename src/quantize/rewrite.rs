@@ -27,13 +27,7 @@ pub(super) fn rewrite(
     graph: &mut Graph,
     progress: &dyn Progress,
 ) -> Result<(), QuantizeError> {
-    let mut rewriting = Rewriting {
-        network,
-        points,
-        treatments,
-        progress,
-        quantised: BTreeMap::new(),
-    };
+    let mut rewriting = Rewriting::new(network, points, treatments, progress);
     let Places {
         dropped,
         weights,
@@ -76,11 +70,11 @@ pub(super) fn rewrite(
 /// A network in the course of being treated.
 pub(super) struct Rewriting<'a> {
     pub(super) network: &'a Network,
-    pub(super) points: &'a Points,
-    pub(super) treatments: &'a [Treatment],
-    pub(super) progress: &'a dyn Progress,
+    points: &'a Points,
+    treatments: &'a [Treatment],
+    progress: &'a dyn Progress,
     /// Points that have been quantised, each in one way: every operation behind a point treats it alike.
-    pub(super) quantised: BTreeMap<usize, Value>,
+    quantised: BTreeMap<usize, Value>,
 }
 
 /// Where the network changes.
@@ -96,7 +90,22 @@ struct Places {
     tables: BTreeMap<usize, usize>,
 }
 
-impl Rewriting<'_> {
+impl<'a> Rewriting<'a> {
+    pub(super) fn new(
+        network: &'a Network,
+        points: &'a Points,
+        treatments: &'a [Treatment],
+        progress: &'a dyn Progress,
+    ) -> Self {
+        Self {
+            network,
+            points,
+            treatments,
+            progress,
+            quantised: BTreeMap::new(),
+        }
+    }
+
     fn places(&self) -> Places {
         let mut places = Places::default();
         for (index, (operation, treatment)) in self

@@ -12,12 +12,13 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::observe::Shown;
+use super::observed::write_telling;
 use super::plan::Treatment;
 use super::points::Points;
 use super::twins::{Twin, twins};
 use super::{Progress, QuantizeError};
 use crate::engine::{Elements, EngineError, Graph as Running, Port, Tensor};
-use crate::ir::{BinWriter, Graph, Network};
+use crate::ir::{Graph, Network};
 
 const PREFIX: &str = "trial/";
 
@@ -29,20 +30,19 @@ pub(super) fn write_trial(
     xml: &Path,
     progress: &dyn Progress,
 ) -> Result<(), QuantizeError> {
-    let write = |source| QuantizeError::Write {
-        path: xml.to_owned(),
-        source,
-    };
-    let bin = BinWriter::create(&xml.with_extension("bin")).map_err(write)?;
-    let mut graph = Graph::new(network.name().to_owned(), bin);
-    let values = graph.copy_all(network).map_err(write)?;
-    let unseen = Unseen(progress);
-    for twin in twins(network, points, treatments, &mut graph, &values, &unseen)? {
-        tell(&mut graph, &twin).map_err(write)?;
-    }
-    let (text, bin) = graph.finish();
-    bin.finish().map_err(write)?;
-    std::fs::write(xml, text).map_err(write)
+    write_telling(network, xml, |graph, values| {
+        for twin in twins(
+            network,
+            points,
+            treatments,
+            graph,
+            values,
+            &Unseen(progress),
+        )? {
+            tell(graph, &twin)?;
+        }
+        Ok(())
+    })
 }
 
 /// A progress that shows nothing: these weights are quantised for a trial alone.

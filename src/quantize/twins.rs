@@ -26,13 +26,7 @@ pub(super) fn twins(
     values: &[Vec<Value>],
     progress: &dyn Progress,
 ) -> Result<Vec<Twin>, QuantizeError> {
-    let mut rewriting = Rewriting {
-        network,
-        points,
-        treatments,
-        progress,
-        quantised: BTreeMap::new(),
-    };
+    let mut rewriting = Rewriting::new(network, points, treatments, progress);
     let mut twins = Vec::new();
     for (index, operation) in points.operations.iter().enumerate() {
         if progress.cancelled() {
