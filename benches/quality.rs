@@ -15,7 +15,7 @@ use pixart::app::App;
 use pixart::config::{Environment, Settings};
 use pixart::convert::{ComponentWeights, ConvertOptions, Progress, convert};
 use pixart::domain::{ImageSize, Prompt, RequestDraft, SchedulerKind, Seed};
-use pixart::model::{Variant, WeightsFormat};
+use pixart::model::{NotebookFiles, WeightsFormat};
 use pixart::pipeline::{Event, Generate as _, Watch};
 
 const PROMPTS: [&str; 8] = [
@@ -110,6 +110,7 @@ fn convert_sketchbook(output: &Path, format: WeightsFormat) -> u64 {
         output: output.to_owned(),
         name: None,
         weights: ComponentWeights::all(format),
+        tiny_vae: None,
     };
     let model = convert(&options, &mut app(&[]).runtime().unwrap(), &Unwatched).unwrap();
     let files = &model.manifest().files;
@@ -130,7 +131,9 @@ fn draw_all(model: &Path, precision: &str) -> Vec<Drawn> {
         ("openvino.precision", precision.to_owned()),
     ]);
     let mut runtime = app.runtime().unwrap();
-    let model = app.model(&mut runtime, Variant::Plain, &Unwatched).unwrap();
+    let model = app
+        .model(&mut runtime, NotebookFiles::Plain, &Unwatched)
+        .unwrap();
     let mut pipeline = app.load(&mut runtime, &model).unwrap().pipeline;
     PROMPTS
         .iter()

@@ -16,17 +16,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::config::{
-    Environment, FileCheck, OpenvinoSettings, Settings, TextEncoderResidency, cache_folder,
-    openvino_folders,
+    Environment, FileCheck, ModelSettings, OpenvinoSettings, Precision, Settings,
+    TextEncoderResidency, cache_folder, openvino_folders,
 };
 use crate::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, REVISION, convert};
-use crate::domain::{ImageSize, RequestDefaults};
+use crate::domain::{Decoder, ImageSize, Quality, RequestDefaults};
 use crate::engine::{CompileOptions, CompiledGraph, EngineError, Runtime};
 use crate::model::{
-    Defaults, Digests, EMBEDDED_NAME, ForeignModel, HeldFiles, ModelDirectory, ModelError,
-    PipelineClass, SchedulerConfig, SentencePieceModel, TransformerSpec, VaeSpec, Variant,
-    WeightsFormat, embedded_digest, has_embedded_model, read_bytes, read_text,
-    unpack_embedded_model,
+    Choice, Circumstances, Defaults, Digests, EMBEDDED_NAME, ForeignModel, HeldFiles, Manifest,
+    ModelDirectory, ModelError, NotebookFiles, PipelineClass, SchedulerConfig, SentencePieceModel,
+    TransformerSpec, VARIANTS, VaeSpec, WeightsFormat, embedded_digest, has_embedded_model,
+    instruction_set, read_bytes, read_text, unpack_embedded_model,
 };
 use crate::pipeline::tokenizer::PromptTokenizer;
 use crate::pipeline::{ModelFacts, Pipeline, Planner};
@@ -71,6 +71,37 @@ impl App {
         &self.settings
     }
 
+    /// Has the settings name the variant of their model, and the arithmetic, that their quality comes to. Returns what was chosen
+    /// among too.
+    ///
+    /// # Errors
+    /// When the model's manifest cannot be read.
+    pub fn choosing(mut self) -> Result<(Self, Choice)> {
+        let ModelSettings {
+            directory, quality, ..
+        } = &self.settings.model;
+        let openvino = &self.settings.openvino;
+        // Variants are measured on processors.
+        let has_variants = openvino.device == "CPU" && directory.join(VARIANTS).is_dir();
+        let has_manifest = directory.join(Manifest::FILE_NAME).exists();
+        let choice = if has_manifest && (has_variants || *quality == Quality::Exact) {
+            let precision = openvino.precision.to_string();
+            let circumstances = Circumstances {
+                quality: *quality,
+                instruction_set: &instruction_set(),
+                precision: (openvino.precision != Precision::Auto).then_some(precision.as_str()),
+            };
+            Choice::of(directory, circumstances)?
+        } else {
+            Choice::plain(directory, *quality)
+        };
+        self.settings.model.directory.clone_from(&choice.directory);
+        if choice.in_f32 && self.settings.openvino.precision == Precision::Auto {
+            self.settings.openvino.precision = Precision::F32;
+        }
+        Ok((self, choice))
+    }
+
     /// Finds and loads the runtime.
     ///
     /// # Errors
@@ -89,7 +120,7 @@ impl App {
     pub fn model(
         &self,
         runtime: &mut Runtime,
-        variant: Variant,
+        notebook_files: NotebookFiles,
         progress: &dyn Progress,
     ) -> Result<Model> {
         let folder = &self.settings.model.directory;
@@ -108,7 +139,7 @@ impl App {
             return Ok(Model::Foreign(Box::new(ForeignModel::open(
                 folder,
                 checkpoint,
-                variant,
+                notebook_files,
                 self.digests(),
             )?)));
         }
@@ -176,6 +207,7 @@ impl App {
             output,
             name: Some(EMBEDDED_NAME.to_owned()),
             weights: ComponentWeights::all(WeightsFormat::F16),
+            tiny_vae: None,
         };
         convert(&options, runtime, progress).map_err(|error| match error {
             ConvertError::Cancelled => error.into(),
@@ -225,6 +257,10 @@ impl App {
         } = rules;
         let defaults = RequestDefaults {
             scheduler: scheduler.kind(),
+            decoder: match (self.settings.model.quality, facts.tiny_vae_scaling_factor) {
+                (Quality::Fast, Some(_)) => Decoder::Tiny,
+                _ => Decoder::Full,
+            },
             size: ImageSize::new(parts.defaults.width_px, parts.defaults.height_px)?,
             resolution_binning: parts.defaults.resolution_binning,
         };
@@ -311,6 +347,7 @@ struct Parts {
     text_encoder: PathBuf,
     transformer: PathBuf,
     vae_decoder: PathBuf,
+    tiny_vae_decoder: Option<PathBuf>,
     tokenizer: PathBuf,
     scheduler: PathBuf,
     max_tokens: usize,
@@ -338,6 +375,10 @@ impl Parts {
             text_encoder: at(ModelDirectory::TEXT_ENCODER),
             transformer: at(ModelDirectory::TRANSFORMER),
             vae_decoder: at(ModelDirectory::VAE_DECODER),
+            tiny_vae_decoder: manifest
+                .tiny_vae_decoder
+                .as_ref()
+                .map(|_| at(ModelDirectory::TINY_VAE_DECODER)),
             tokenizer: at(manifest
                 .tokenizer()
                 .expect("a manifest without tokenizer is refused when it is read")),
@@ -356,6 +397,10 @@ impl Parts {
                 name: manifest.name.clone(),
                 weights: manifest.weights(),
                 digest: manifest.digest(),
+                tiny_vae_scaling_factor: manifest
+                    .tiny_vae_decoder
+                    .as_ref()
+                    .map(|tiny| narrow(tiny.spec.scaling_factor)),
                 ..facts(manifest.pipeline, transformer, vae)
             },
         }
@@ -367,6 +412,7 @@ impl Parts {
             text_encoder: foreign.text_encoder.clone(),
             transformer: foreign.transformer.clone(),
             vae_decoder: foreign.vae_decoder.clone(),
+            tiny_vae_decoder: None,
             tokenizer: foreign.tokenizer()?,
             scheduler: foreign.checkpoint.join(ModelDirectory::SCHEDULER),
             max_tokens: foreign.index.class.max_tokens(),
@@ -394,11 +440,6 @@ impl Parts {
 
 /// The facts that follow from the shapes; the others are left empty.
 fn facts(class: PipelineClass, transformer: &TransformerSpec, vae: &VaeSpec) -> ModelFacts {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "torch divides f32 latents by this number"
-    )]
-    let vae_scaling_factor = vae.scaling_factor as f32;
     ModelFacts {
         name: String::new(),
         weights: String::new(),
@@ -412,7 +453,17 @@ fn facts(class: PipelineClass, transformer: &TransformerSpec, vae: &VaeSpec) -> 
         latent_channels: vae.latent_channels,
         micro_conditions: transformer.use_additional_conditions,
         vae_scale_factor: vae.scale_factor(),
-        vae_scaling_factor,
+        vae_scaling_factor: narrow(vae.scaling_factor),
+        tiny_vae_scaling_factor: None,
         frozen_grid: None,
     }
+}
+
+/// A scaling factor as torch divides f32 latents by it.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "torch divides f32 latents by this number"
+)]
+fn narrow(scaling_factor: f64) -> f32 {
+    scaling_factor as f32
 }

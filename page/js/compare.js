@@ -11,6 +11,7 @@ const SAYS = [
   ["steps", (value) => `${value} steps`],
   ["guidance_scale", (value) => `guidance ${value}`],
   ["scheduler", (value) => value],
+  ["decoder", (value) => `${value} decoder`],
   ["size", (value) => times(value)],
 ];
 

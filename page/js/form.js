@@ -17,7 +17,7 @@ let spent = false;
 let changed = () => {};
 
 const field = Object.fromEntries(
-  ["prompt", "negative", "width", "height", "steps", "guidance", "seed", "count", "format", "scheduler"].map((id) => [id, byId(id)]),
+  ["prompt", "negative", "width", "height", "steps", "guidance", "seed", "count", "format", "scheduler", "decoder"].map((id) => [id, byId(id)]),
 );
 
 /** Builds the form, and fills in what a reload has left. `whenChanged` is called whenever the request is another one. */
@@ -25,7 +25,7 @@ export function build(facts, whenChanged) {
   // Before anything is filled in, which would be kept in its place.
   const draft = recall("draft");
   capabilities = facts;
-  const { defaults, limits, model, output_formats: formats, schedulers, sizes } = facts;
+  const { decoders, defaults, limits, model, output_formats: formats, schedulers, sizes } = facts;
   byId("model").textContent = [model.name, model.weights, model.device].join(" · ");
   shapes.show(shapes.offered(facts), takeSize);
   byId("other-sizes").hidden = sizes.fixed !== null;
@@ -34,6 +34,8 @@ export function build(facts, whenChanged) {
   byId("size-hint").textContent = `${step > 1 ? `Multiples of ${step}` : "Any"}, at most ${limits.max_side_px} a side. This model draws best at ${times(defaults.size)}.`;
   field.scheduler.replaceChildren(...schedulers.map(({ name }) => make("option", { value: name }, name === "lcm" ? "LCM" : name === "dpmsolver++" ? "DPM++" : name)));
   byId("scheduler-field").hidden = schedulers.length < 2;
+  field.decoder.replaceChildren(...decoders.map((name) => make("option", { value: name }, name === "full" ? "Full" : "Tiny, faster")));
+  byId("decoder-field").hidden = decoders.length < 2;
   field.format.replaceChildren(...formats.map(({ name }) => make("option", { value: name }, name === "webp" ? "WebP" : name.toUpperCase())));
   field.count.max = limits.max_images;
   changed = () => {};
@@ -54,6 +56,7 @@ function reset() {
   const { defaults } = capabilities;
   field.scheduler.value = defaults.scheduler;
   field.format.value = defaults.output_format;
+  field.decoder.value = defaults.decoder;
   suitScheduler();
   takeSize(capabilities.sizes.fixed ?? defaults.size);
 }
@@ -121,6 +124,7 @@ export function read() {
     guidance_scale: guidance,
     n: Number(field.count.value || 1),
     scheduler: field.scheduler.value,
+    ...(capabilities.decoders.length > 1 ? { decoder: field.decoder.value } : {}),
     output_format: field.format.value,
     seed: field.seed.value.trim(),
   };
@@ -188,6 +192,7 @@ export function fill(request, { keep = false } = {}) {
     field.scheduler.value = request.scheduler;
     suitScheduler();
   }
+  if (capabilities.decoders.includes(request.decoder)) field.decoder.value = request.decoder;
   set(field.prompt, request.prompt);
   set(field.steps, request.num_inference_steps);
   set(field.guidance, request.guidance_scale);

@@ -21,8 +21,8 @@ const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 const MEDIA = { png: "image/png", jpeg: "image/jpeg", webp: "image/webp" };
 
 /** What a picture was drawn with, as a request for this one alone. */
-function alone({ prompt, negative_prompt, size, num_inference_steps, guidance_scale, scheduler, output_format, seed }) {
-  const request = { prompt, negative_prompt, size, num_inference_steps, guidance_scale, scheduler, output_format, seed };
+function alone({ prompt, negative_prompt, size, num_inference_steps, guidance_scale, scheduler, decoder, output_format, seed }) {
+  const request = { prompt, negative_prompt, size, num_inference_steps, guidance_scale, scheduler, decoder, output_format, seed };
   return Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined));
 }
 

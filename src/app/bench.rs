@@ -17,12 +17,17 @@ impl Model {
                     text_encoder: manifest.text_encoder.spec.clone(),
                     transformer: manifest.transformer.spec.clone(),
                     vae: manifest.vae_decoder.spec.clone(),
+                    tiny_vae: manifest
+                        .tiny_vae_decoder
+                        .as_ref()
+                        .map(|tiny| tiny.spec.clone()),
                 }
             }
             Self::Foreign(foreign) => ModelShapes {
                 text_encoder: foreign.text_encoder_spec.clone(),
                 transformer: foreign.transformer_spec.clone(),
                 vae: foreign.vae_spec.clone(),
+                tiny_vae: None,
             },
         }
     }

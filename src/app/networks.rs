@@ -1,10 +1,10 @@
-//! The three networks as the settings want them: compiled side by side, in memory always or on demand.
+//! The networks as the settings want them: compiled side by side, in memory always or on demand.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::{Parts, Rules, compile};
 use crate::config::{OpenvinoSettings, Settings, TextEncoderResidency};
@@ -50,6 +50,8 @@ pub(super) fn load(
         let transformer = any(runtime, &parts.transformer, TRANSFORMER)()?;
         let precision = transformer.precision().to_owned();
         let vae_decoder = any(runtime, &parts.vae_decoder, VAE_DECODER)()?;
+        // The tiny decoder stays: it would make no room.
+        let tiny_vae_decoder = networks.tiny_vae_decoder(runtime, parts, None)?;
         let found = Networks {
             text_encoder: Box::new(coming(
                 None,
@@ -63,26 +65,29 @@ pub(super) fn load(
                 Some(vae_decoder),
                 any(runtime, &parts.vae_decoder, VAE_DECODER),
             )),
+            tiny_vae_decoder,
         };
         return Ok((found, precision));
     }
     let shape = shape_of_most_pictures(openvino, parts, rules);
     // The text encoder takes as long as the other two.
     let mut text_encoder = any(&runtime.another()?, &parts.text_encoder, TEXT_ENCODER);
-    let (text_encoder, transformer, vae_decoder) = thread::scope(|scope| {
+    let (text_encoder, transformer, vae_decoder, tiny_vae_decoder) = thread::scope(|scope| {
         let text_encoder = scope.spawn(&mut text_encoder);
         let transformer = networks.transformer(runtime, &parts.transformer, shape);
         let vae_decoder = networks.vae_decoder(runtime, &parts.vae_decoder, shape);
+        let tiny_vae_decoder = networks.tiny_vae_decoder(runtime, parts, shape);
         let text_encoder = text_encoder
             .join()
             .map_err(|_| anyhow!("a panic while the text encoder was compiled"))?;
-        Ok::<_, anyhow::Error>((text_encoder?, transformer?, vae_decoder?))
+        Ok::<_, anyhow::Error>((text_encoder?, transformer?, vae_decoder?, tiny_vae_decoder?))
     })?;
     let (transformer, precision) = transformer;
     let found = Networks {
         text_encoder: Box::new(text_encoder),
         transformer,
         vae_decoder: vae_decoder.0,
+        tiny_vae_decoder,
     };
     Ok((found, precision))
 }
@@ -121,6 +126,11 @@ pub(super) fn alone(
         Part::TextEncoder => networks.shaped(runtime, &parts.text_encoder, TEXT_ENCODER, None),
         Part::Transformer => networks.transformer(runtime, &parts.transformer, shape()?),
         Part::VaeDecoder => networks.vae_decoder(runtime, &parts.vae_decoder, shape()?),
+        Part::TinyVaeDecoder => {
+            let xml = parts.tiny_vae_decoder.as_ref();
+            let xml = xml.context("this model has no tiny decoder")?;
+            networks.vae_decoder(runtime, xml, shape()?)
+        }
     };
     Ok(loaded?)
 }
@@ -166,6 +176,7 @@ impl Resident {
             text_encoder: self.text_encoder,
             transformer: watch(Part::Transformer, self.transformer),
             vae_decoder: watch(Part::VaeDecoder, self.vae_decoder),
+            tiny_vae_decoder: None,
         }
     }
 }
@@ -222,6 +233,18 @@ impl Compiling<'_> {
         let one = |[_, channels, height, width]: [usize; 4]| [1, channels, height, width];
         let fixed = latents.map(|shape| ("latents", one(shape)));
         self.shaped(runtime, xml, VAE_DECODER, fixed)
+    }
+
+    /// The tiny decoder, where the model has one.
+    fn tiny_vae_decoder(
+        &self,
+        runtime: &Runtime,
+        parts: &Parts,
+        latents: Option<[usize; 4]>,
+    ) -> Result<Option<Box<dyn Graph>>, EngineError> {
+        let xml = parts.tiny_vae_decoder.as_deref();
+        xml.map(|xml| Ok(self.vae_decoder(runtime, xml, latents)?.0))
+            .transpose()
     }
 
     /// A network for the `fixed` shape of an input beside the same for any, or for any alone; with the arithmetic in force.

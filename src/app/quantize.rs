@@ -273,6 +273,7 @@ impl App {
                 Part::TextEncoder => parts.text_encoder = xml,
                 Part::Transformer => parts.transformer = xml,
                 Part::VaeDecoder => parts.vae_decoder = xml,
+                Part::TinyVaeDecoder => parts.tiny_vae_decoder = Some(xml),
             }
         }
         let rules = Rules::read(&parts)?;

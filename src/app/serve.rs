@@ -26,7 +26,7 @@ use crate::engine::{Runtime, give_back_memory};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{Service, VITAL, metrics_router, router};
 use crate::jobs::{Bounds, Jobs, Stop};
-use crate::model::{HeldFiles, Variant};
+use crate::model::{HeldFiles, NotebookFiles};
 use crate::pipeline::{AtRest, Generate, Pipeline, PipelineError, Watch};
 use crate::telemetry::{BuildInfo, Metrics};
 use crate::worker::{self, Built, StartError};
@@ -66,7 +66,7 @@ impl App {
     /// When an address cannot be bound, or the model cannot be loaded.
     pub fn serve(
         self,
-        variant: Variant,
+        notebook_files: NotebookFiles,
         second_signal: i32,
         announce: &mut dyn Announce,
     ) -> Result<Ended> {
@@ -77,7 +77,7 @@ impl App {
             .enable_all()
             .build()
             .context("the system gives no threads")?;
-        let ended = runtime.block_on(run(self, variant, second_signal, announce));
+        let ended = runtime.block_on(run(self, notebook_files, second_signal, announce));
         runtime.shutdown_background();
         ended
     }
@@ -90,7 +90,7 @@ const SERVING_THREADS: usize = 2;
 
 async fn run(
     app: App,
-    variant: Variant,
+    notebook_files: NotebookFiles,
     second_signal: i32,
     announce: &mut dyn Announce,
 ) -> Result<Ended> {
@@ -108,7 +108,7 @@ async fn run(
     let metrics = Metrics::new(settings.queue.capacity);
     let (jobs, assignments) = Jobs::new(bounds(&settings), metrics.clone());
     let worker = worker::spawn(
-        build(app, variant, metrics.clone(), Arc::clone(&closing)),
+        build(app, notebook_files, metrics.clone(), Arc::clone(&closing)),
         assignments,
         settings.worker.warm_up,
         metrics.clone(),
@@ -221,7 +221,7 @@ async fn gone(thread: JoinHandle<()>, last: Instant) -> Ended {
 /// Loads the model on the worker's thread; the runtime itself is loaded once.
 fn build(
     app: App,
-    variant: Variant,
+    notebook_files: NotebookFiles,
     metrics: Metrics,
     closing: Arc<AtomicBool>,
 ) -> impl FnMut() -> Result<Built> + Send + 'static {
@@ -232,7 +232,7 @@ fn build(
             Some(runtime) => runtime,
             None => runtime.insert(app.runtime()?),
         };
-        let model = app.model(runtime, variant, &quiet)?;
+        let model = app.model(runtime, notebook_files, &quiet)?;
         let loaded = app.load(runtime, &model)?;
         let planner = Arc::clone(loaded.pipeline.planner());
         let facts = planner.facts();

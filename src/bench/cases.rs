@@ -51,7 +51,7 @@ pub fn measure(
         .flatten()
         .map(|count| count.read)
         .collect();
-    let flops = case.shapes.flops(plan.drawn_size, &tokens);
+    let flops = case.shapes.flops(plan.drawn_size, &tokens, request.decoder);
     let denoise = flops.step * plan.steps as u64;
     let flops_of = |stage: &str| match stage {
         "text_encode" => Some(flops.text_encode),

@@ -7,13 +7,13 @@
 //!
 //! Legend: `d` width, `T` text tokens that a network is given, `L` image tokens, `P` pixels of a level.
 
-use crate::domain::ImageSize;
-use crate::model::{TextEncoderSpec, TransformerSpec, VaeSpec};
+use crate::domain::{Decoder, ImageSize};
+use crate::model::{TextEncoderSpec, TinyVaeSpec, TransformerSpec, VaeSpec};
 
 /// Width of the sinusoidal embedding of a timestep or a size (diffusers 0.42 `embeddings.py`, `num_channels=256`).
 const SINUSOIDAL: u64 = 256;
 
-/// The shapes of a model's three networks.
+/// The shapes of a model's networks.
 #[derive(Debug, Clone)]
 pub struct ModelShapes {
     /// T5.
@@ -22,6 +22,8 @@ pub struct ModelShapes {
     pub transformer: TransformerSpec,
     /// The VAE's decoder.
     pub vae: VaeSpec,
+    /// The tiny autoencoder's decoder, where there is one.
+    pub tiny_vae: Option<TinyVaeSpec>,
 }
 
 /// FLOPs of one picture, by stage.
@@ -31,18 +33,21 @@ pub struct StageFlops {
     pub text_encode: u64,
     /// One call of the transformer, both halves of guidance.
     pub step: u64,
-    /// The VAE's decoder.
+    /// The decoder.
     pub vae_decode: u64,
 }
 
 impl ModelShapes {
     /// FLOPs of a picture of the drawn `size` from prompts of these numbers of tokens: one, two while guidance is active.
-    pub fn flops(&self, size: ImageSize, tokens: &[usize]) -> StageFlops {
+    pub fn flops(&self, size: ImageSize, tokens: &[usize], decoder: Decoder) -> StageFlops {
         let longest = tokens.iter().copied().max().unwrap_or(0);
         StageFlops {
             text_encode: tokens.iter().map(|&tokens| self.text_flops(tokens)).sum(),
             step: tokens.len() as u64 * self.step_flops(size, longest),
-            vae_decode: self.vae_flops(size),
+            vae_decode: match (decoder, &self.tiny_vae) {
+                (Decoder::Tiny, Some(tiny)) => tiny_flops(tiny, size),
+                _ => self.vae_flops(size),
+            },
         }
     }
 
@@ -130,6 +135,23 @@ fn resnet(from: u64, to: u64, pixels: u64) -> u64 {
     convolution(3, from, to, pixels) + convolution(3, to, to, pixels) + shortcut
 }
 
+/// Convolutions of every level, with the doubling as in the full decoder.
+fn tiny_flops(spec: &TinyVaeSpec, size: ImageSize) -> u64 {
+    let factor = spec.scale_factor() as u64;
+    let mut pixels = (u64::from(size.width_px()) / factor) * (u64::from(size.height_px()) / factor);
+    let width = spec.width() as u64;
+    let mut flops = convolution(3, spec.latent_channels as u64, width, pixels);
+    let levels = spec.num_decoder_blocks.len();
+    for (level, &blocks) in spec.num_decoder_blocks.iter().enumerate() {
+        flops += 3 * blocks as u64 * convolution(3, width, width, pixels);
+        if level + 1 < levels {
+            pixels *= 4;
+            flops += convolution(3, width, width, pixels);
+        }
+    }
+    flops + convolution(3, width, spec.out_channels as u64, pixels)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +194,13 @@ mod tests {
                 use_post_quant_conv: true,
                 mid_block_add_attention: true,
             },
+            tiny_vae: Some(TinyVaeSpec {
+                decoder_block_out_channels: vec![64; 4],
+                num_decoder_blocks: vec![3, 3, 3, 1],
+                latent_channels: 4,
+                out_channels: 3,
+                scaling_factor: 1.0,
+            }),
         }
     }
 
@@ -182,18 +211,30 @@ mod tests {
     /// Figures of a profiler that counted the traced networks: transformer 26.0 T in 4 steps, VAE 10.5 T, T5 1.1 T.
     #[test]
     fn the_published_model_has_the_flops_that_a_profiler_counted() {
-        let flops = published().flops(ImageSize::new(1024, 1024).unwrap(), &[120]);
+        let flops = published().flops(ImageSize::new(1024, 1024).unwrap(), &[120], Decoder::Full);
         assert!((tera(4 * flops.step) - 26.0).abs() < 0.15, "{flops:?}");
         assert!((tera(flops.vae_decode) - 10.5).abs() < 0.15, "{flops:?}");
         assert!((tera(flops.text_encode) - 1.1).abs() < 0.05, "{flops:?}");
+    }
+
+    /// torch's own counter, of diffusers' `AutoencoderTiny` with TAESD's configuration.
+    #[test]
+    fn the_tiny_decoder_has_the_flops_that_torch_counts() {
+        let size = ImageSize::new(1024, 1024).unwrap();
+        let flops = published().flops(size, &[120], Decoder::Tiny);
+        assert_eq!(flops.vae_decode, 565_400_567_808);
+        assert_eq!(
+            flops.step,
+            published().flops(size, &[120], Decoder::Full).step
+        );
     }
 
     #[test]
     fn guidance_doubles_the_step_and_adds_the_negative_prompts_text() {
         let shapes = published();
         let size = ImageSize::new(512, 768).unwrap();
-        let one = shapes.flops(size, &[16]);
-        let two = shapes.flops(size, &[16, 16]);
+        let one = shapes.flops(size, &[16], Decoder::Full);
+        let two = shapes.flops(size, &[16, 16], Decoder::Full);
         assert_eq!(two.step, 2 * one.step);
         assert_eq!(two.text_encode, 2 * one.text_encode);
         assert_eq!(two.vae_decode, one.vae_decode);
@@ -202,8 +243,8 @@ mod tests {
     #[test]
     fn portrait_and_landscape_are_the_same_work() {
         let shapes = published();
-        let upright = shapes.flops(ImageSize::new(512, 768).unwrap(), &[16]);
-        let lying = shapes.flops(ImageSize::new(768, 512).unwrap(), &[16]);
+        let upright = shapes.flops(ImageSize::new(512, 768).unwrap(), &[16], Decoder::Full);
+        let lying = shapes.flops(ImageSize::new(768, 512).unwrap(), &[16], Decoder::Full);
         assert_eq!(upright, lying);
     }
 }

@@ -31,6 +31,8 @@ pub struct Report {
     pub device: String,
     /// Arithmetic in force.
     pub precision: String,
+    /// What made pixels of latents: `full` or `tiny`.
+    pub decoder: String,
     /// Checking, reading and compiling.
     pub load_seconds: f64,
     /// Peak memory meanwhile.

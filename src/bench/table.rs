@@ -21,7 +21,10 @@ fn head(report: &Report) -> String {
         model = report.model,
         weights = report.weights,
         precision = report.precision,
-        device = report.device,
+        device = match report.decoder.as_str() {
+            "full" => report.device.clone(),
+            other => format!("{}, {other} decoder", report.device),
+        },
         cpu = machine.cpu,
         cores = machine.cores,
         pixart = report.pixart,
@@ -84,12 +87,12 @@ fn row(stage: &StageReport) -> String {
 }
 
 /// The table of two models.
-pub fn comparison_table(comparison: &Comparison) -> String {
+///
+/// `roles`: what the two are called, the one whose speed is told first.
+pub fn comparison_table(comparison: &Comparison, roles: [&str; 2]) -> String {
     let mut text = String::new();
-    for (role, turns) in [
-        ("model", &comparison.model),
-        ("against", &comparison.against),
-    ] {
+    let [model, against] = roles;
+    for (role, turns) in [(model, &comparison.model), (against, &comparison.against)] {
         if let Some(report) = turns.first() {
             let peak = turns
                 .iter()
@@ -102,8 +105,9 @@ pub fn comparison_table(comparison: &Comparison) -> String {
             let _ = writeln!(text, "{role}: {}drawn{}\n", head(report), memory(peak));
         }
     }
-    text.push_str(
-        "| size | stage | model | against | ratio, pair by pair | median |\n|---|---|--:|--:|---|--:|\n",
+    let _ = writeln!(
+        text,
+        "| size | stage | {model} | {against} | ratio, pair by pair | median |\n|---|---|--:|--:|---|--:|"
     );
     for ratio in &comparison.ratios {
         let pairs: Vec<String> = ratio

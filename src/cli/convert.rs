@@ -3,17 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::progress::{ConvertProgress, Interrupt};
 use super::{Common, say};
-use crate::convert::{ComponentWeights, ConvertOptions, convert};
+use crate::convert::{
+    ComponentWeights, ConvertOptions, TinyVaeOptions, add_tiny_vae, convert, is_tiny_vae,
+};
 use crate::model::{ModelDirectory, WeightsFormat};
 
 /// Turn a published diffusers directory into OpenVINO IR, without Python or torch.
 ///
 /// SOURCE holds model_index.json, tokenizer/, text_encoder/, transformer/, vae/ and scheduler/, with weights as
-/// safetensors. Memory stays below 1 GiB plus three times the largest tensor. Components whose source and options have
+/// safetensors; tiny_vae/ may come with them. Where SOURCE is a tiny autoencoder alone (a copy of madebyollin/taesd: config.json with
+/// the class AutoencoderTiny), the model at --output gets it beside its own decoder, and keeps the rest. Memory stays below 1 GiB plus three times the largest tensor. Components whose source and options have
 /// not changed since the last conversion to the same folder are taken over.
 #[derive(Debug, clap::Args)]
 pub(super) struct Convert {
@@ -26,6 +29,11 @@ pub(super) struct Convert {
 
     #[command(flatten)]
     conversion: Conversion,
+
+    /// The folder of a tiny autoencoder for the same latents, such as a copy of madebyollin/taesd: pictures may then be asked for
+    /// with its decoder, and previews are made by it
+    #[arg(long, value_name = "DIR")]
+    vae: Option<PathBuf>,
 
     /// No progress bars
     #[arg(long, short)]
@@ -101,11 +109,27 @@ impl Convert {
         let start = Instant::now();
         let progress = ConvertProgress::new(Interrupt::listen()?, self.quiet);
         let mut runtime = app.runtime()?;
+        if is_tiny_vae(&self.source) {
+            let unused = self.conversion.first_given();
+            if let Some(flag) = unused.or(self.vae.is_some().then_some("--vae")) {
+                bail!(
+                    "{flag} is of a whole checkpoint, and SOURCE is a tiny autoencoder alone: leave it out"
+                );
+            }
+            let options = TinyVaeOptions {
+                source: self.source.clone(),
+                model: self.output.clone(),
+            };
+            let model = add_tiny_vae(&options, &mut runtime, &progress)?;
+            progress.finish();
+            return say_converted(&self.output, &model, start);
+        }
         let options = ConvertOptions {
             source: self.source.clone(),
             output: self.output.clone(),
             name: self.conversion.name.clone(),
             weights: self.conversion.formats(),
+            tiny_vae: self.vae.clone(),
         };
         let model = convert(&options, &mut runtime, &progress)?;
         progress.finish();

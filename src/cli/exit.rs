@@ -6,7 +6,7 @@ use anyhow::Error;
 
 use crate::app::NoMemory;
 use crate::bench::PeakError;
-use crate::compare::CompareError;
+use crate::compare::{CompareError, ScoreError};
 use crate::config::SettingsError;
 use crate::convert::ConvertError;
 use crate::domain::InvalidRequest;
@@ -146,6 +146,9 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             CompareError::NoPicture => INFERENCE,
         });
     }
+    if let Some(error) = cause.downcast_ref::<ScoreError>() {
+        return Some(score_code(error));
+    }
     if let Some(error) = cause.downcast_ref::<PullError>() {
         return Some(pull_code(error));
     }
@@ -217,6 +220,18 @@ fn pull_code(error: &PullError) -> u8 {
         | PullError::Status { .. }
         | PullError::NoHub { .. } => FAILED,
         PullError::Cancelled => INTERRUPTED,
+    }
+}
+
+fn score_code(error: &ScoreError) -> u8 {
+    match error {
+        ScoreError::OtherWorld { .. }
+        | ScoreError::NotEmbedded
+        | ScoreError::Captions { .. }
+        | ScoreError::Size { .. } => USAGE,
+        ScoreError::Folder(_) => OUTPUT,
+        ScoreError::Engine(error) => engine_code(error),
+        ScoreError::Reader(_) => MODEL,
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::output::Outputs;
 use super::progress::{ConvertProgress, Interrupt, StepBar};
-use super::{Common, ModelFlags, say};
+use super::{Common, ModelFlags, QualityFlag, say};
 use crate::app::Loaded;
 use crate::domain::{
     Compression, GenerateRequest, Generated, Guidance, InvalidRequest, OutputFormat, Prompt,
@@ -61,6 +61,11 @@ pub(super) struct Generate {
     #[arg(long, value_name = "NAME")]
     scheduler: Option<String>,
 
+    /// What makes pixels of latents: full, or tiny where the model has such a decoder: many times faster, a little coarser
+    /// [default: tiny with --quality fast, full otherwise]
+    #[arg(long, value_name = "NAME")]
+    decoder: Option<String>,
+
     /// Draw at the nearest aspect bin of the checkpoint, then resize and crop [default: as the checkpoint is made for]
     #[arg(long, overrides_with = "no_resolution_binning")]
     resolution_binning: bool,
@@ -96,13 +101,18 @@ pub(super) struct Generate {
 
     #[command(flatten)]
     model: ModelFlags,
+
+    #[command(flatten)]
+    quality: QualityFlag,
 }
 
 impl Generate {
     pub(super) fn run(&self, common: &Common) -> Result<()> {
         // What can be refused without a model is refused before one is loaded.
         let draft = self.draft()?;
-        let app = common.app(self.model.settings()?)?;
+        let mut flags = self.model.settings()?;
+        flags.extend(self.quality.setting());
+        let (app, _) = common.app(flags)?.choosing()?;
         let outputs = Outputs::new(self.output.clone(), draft.seed, self.count)?;
         let interrupt = Interrupt::listen()?;
         let quiet = self.quiet || self.json;
@@ -110,7 +120,7 @@ impl Generate {
         // Neither runtime nor model is taken down: the process ends (see `end_process`).
         let mut runtime = ManuallyDrop::new(app.runtime()?);
         let progress = ConvertProgress::new(interrupt.clone(), quiet);
-        let model = app.model(&mut runtime, self.model.variant(), &progress)?;
+        let model = app.model(&mut runtime, self.model.notebook_files(), &progress)?;
         progress.finish();
         interrupt.check()?;
         self.model.warn_of_unused(&model);
@@ -187,6 +197,7 @@ impl Generate {
             seed: self.seed.map_or_else(Seed::random, Seed::new),
             size: self.size.as_deref().map(str::parse).transpose()?,
             scheduler: self.scheduler.as_deref().map(str::parse).transpose()?,
+            decoder: self.decoder.as_deref().map(str::parse).transpose()?,
             resolution_binning: match (self.resolution_binning, self.no_resolution_binning) {
                 (_, true) => Some(false),
                 (true, false) => Some(true),

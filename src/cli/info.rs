@@ -4,16 +4,20 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::progress::{ConvertProgress, Interrupt};
-use super::{Common, ModelFlags, say};
+use super::{Common, ModelFlags, QualityFlag, say};
 use crate::app::Model;
+use crate::domain::Quality;
 use crate::engine::Runtime;
-use crate::model::{Manifest, QualityEntry};
+use crate::model::{Choice, Manifest, Measurement, instruction_set};
 
 /// Tell the runtime's version, the devices, instruction set and precision in force, and what the model is.
 #[derive(Debug, clap::Args)]
 pub(super) struct Info {
     #[command(flatten)]
     model: ModelFlags,
+
+    #[command(flatten)]
+    quality: QualityFlag,
 
     /// As JSON
     #[arg(long)]
@@ -22,7 +26,9 @@ pub(super) struct Info {
 
 impl Info {
     pub(super) fn run(&self, common: &Common) -> Result<()> {
-        let app = common.app(self.model.settings()?)?;
+        let mut flags = self.model.settings()?;
+        flags.extend(self.quality.setting());
+        let (app, choice) = common.app(flags)?.choosing()?;
         let mut runtime = app.runtime()?;
         let machine = json!({
             "pixart": env!("CARGO_PKG_VERSION"),
@@ -39,7 +45,7 @@ impl Info {
         }
         let interrupt = Interrupt::listen()?;
         let progress = ConvertProgress::new(interrupt.clone(), self.json);
-        let model = app.model(&mut runtime, self.model.variant(), &progress)?;
+        let model = app.model(&mut runtime, self.model.notebook_files(), &progress)?;
         progress.finish();
         interrupt.check()?;
         self.model.warn_of_unused(&model);
@@ -50,10 +56,12 @@ impl Info {
             let mut page = machine;
             page["device"] = json!(device);
             page["precision"] = json!(precision);
+            page["choice"] = choice_page(&choice)?;
             page["model"] = model_page(&model)?;
             say(&serde_json::to_string_pretty(&page)?)?;
         } else {
             say(&format!("in force         {precision} on {device}"))?;
+            say(&readable_choice(&choice))?;
             say(&readable_model(&model))?;
         }
         Ok(())
@@ -74,32 +82,6 @@ fn devices(runtime: &Runtime) -> Result<Value> {
         })
         .collect();
     Ok(Value::Array(devices))
-}
-
-/// The extensions that decide how fast OpenVINO's CPU kernels are, as far as this processor has them.
-fn instruction_set() -> Vec<&'static str> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        [
-            ("AVX2", is_x86_feature_detected!("avx2")),
-            ("FMA", is_x86_feature_detected!("fma")),
-            ("AVX512", is_x86_feature_detected!("avx512f")),
-            ("AVX512-VNNI", is_x86_feature_detected!("avx512vnni")),
-            ("AVX512-BF16", is_x86_feature_detected!("avx512bf16")),
-            ("AVX-VNNI", is_x86_feature_detected!("avxvnni")),
-        ]
-        .into_iter()
-        .filter_map(|(name, there)| there.then_some(name))
-        .collect()
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        vec!["NEON"]
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        Vec::new()
-    }
 }
 
 fn model_page(model: &Model) -> Result<Value> {
@@ -210,6 +192,20 @@ fn manifest_lines(manifest: &Manifest, path: &str) -> Vec<String> {
             vae.words(),
             vae.spec.block_out_channels
         ),
+        manifest.tiny_vae_decoder.as_ref().map_or_else(
+            || {
+                "tiny decoder     none: 'pixart convert TAESD --output MODEL' gives it one"
+                    .to_owned()
+            },
+            |tiny| {
+                format!(
+                    "tiny decoder     {}: {} channels, {:?} blocks",
+                    tiny.words(),
+                    tiny.spec.width(),
+                    tiny.spec.num_decoder_blocks
+                )
+            },
+        ),
         format!(
             "draws            {}x{} px unless asked otherwise{}",
             defaults.width_px,
@@ -221,7 +217,7 @@ fn manifest_lines(manifest: &Manifest, path: &str) -> Vec<String> {
             }
         ),
     ];
-    lines.extend(manifest.quality.as_ref().map(measured));
+    lines.extend(manifest.measured.iter().map(measured));
     lines.push("files".to_owned());
     lines.extend(manifest.files.iter().map(|(name, file)| {
         format!(
@@ -232,16 +228,65 @@ fn manifest_lines(manifest: &Manifest, path: &str) -> Vec<String> {
     lines
 }
 
-/// How near its pictures are to another model's.
-fn measured(quality: &QualityEntry) -> String {
-    let faster = quality
+/// What draws, and what does not and why.
+fn readable_choice(choice: &Choice) -> String {
+    let drawing = match (&choice.variant, choice.in_f32) {
+        (Some(variant), _) => format!("the variant {variant}"),
+        (None, true) => "the model itself, in f32".to_owned(),
+        (None, false) => "the model itself".to_owned(),
+    };
+    let mut lines = vec![format!("quality          {}: {drawing}", choice.quality)];
+    lines.extend(choice.standings.iter().map(|standing| {
+        let told = match (&standing.useless, &standing.measured) {
+            (Some(reason), _) => reason.clone(),
+            (None, measured) => {
+                let names: Vec<&str> = standing.qualities.iter().map(|it| it.name()).collect();
+                let told = measured.as_ref().map(figures).unwrap_or_default();
+                format!("near enough for {}: {told}", names.join(", "))
+            }
+        };
+        format!("variant          {}: {told}", standing.name)
+    }));
+    lines.join("\n")
+}
+
+fn choice_page(choice: &Choice) -> Result<Value> {
+    let variants = choice.standings.iter().map(|standing| {
+        Ok(json!({
+            "name": standing.name,
+            "qualities": standing.qualities.iter().copied().map(Quality::name).collect::<Vec<_>>(),
+            "useless": standing.useless,
+            "measured": serde_json::to_value(&standing.measured)?,
+        }))
+    });
+    Ok(json!({
+        "quality": choice.quality.name(),
+        "variant": choice.variant,
+        "in_f32": choice.in_f32,
+        "variants": variants.collect::<Result<Vec<_>>>()?,
+    }))
+}
+
+/// How near pictures are, and how fast they come.
+fn figures(measured: &Measurement) -> String {
+    let faster = measured
         .times_faster
         .map_or_else(String::new, |times| format!(", {times:.2} times as fast"));
     format!(
-        "measured         {:.1} dB (least {:.1}) of {} pictures against {} in {}{faster}, on {}, {} cores",
-        quality.median_psnr_db,
-        quality.least_psnr_db,
-        quality.pictures,
+        "{:.1} dB (least {:.1}) of {} pictures{faster}",
+        measured.median_psnr_db, measured.least_psnr_db, measured.pictures
+    )
+}
+
+/// How near its pictures are to another model's.
+fn measured(quality: &Measurement) -> String {
+    let decoder = match quality.decoder.as_str() {
+        "full" => String::new(),
+        other => format!(" with the {other} decoder"),
+    };
+    format!(
+        "measured         {}{decoder}, against {} in {}, on {}, {} cores",
+        figures(quality),
         quality.against.get(..12).unwrap_or(&quality.against),
         quality.against_precision,
         quality.cpu,

@@ -22,6 +22,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::{App, Model};
 use crate::config::{Environment, Precision, Settings, SettingsError, TextEncoderResidency, utf8};
+use crate::domain::Quality;
 use crate::engine::end_process;
 
 /// Text-to-image with PixArt-α on ordinary CPUs, through OpenVINO.
@@ -62,6 +63,23 @@ struct Common {
     /// Folder of the OpenVINO runtime's libraries
     #[arg(long, global = true, value_name = "DIR")]
     openvino: Option<PathBuf>,
+}
+
+/// The flag of the subcommands that choose among a model's variants.
+#[derive(Debug, clap::Args)]
+struct QualityFlag {
+    /// How near to the original's pictures have to be: exact, balanced, fast. The fastest of the folders in MODEL/variants that is
+    /// measured to be near enough draws; exact is f32 where nothing else is, fast takes the tiny decoder [default: balanced]
+    #[arg(long, value_name = "QUALITY")]
+    quality: Option<Quality>,
+}
+
+impl QualityFlag {
+    /// As a setting, where it was given.
+    fn setting(&self) -> Option<(&'static str, String)> {
+        self.quality
+            .map(|quality| ("model.quality", quality.to_string()))
+    }
 }
 
 /// Flags of the subcommands that load a model.
@@ -145,11 +163,11 @@ impl ModelFlags {
     }
 
     /// Which of the notebook's networks to take.
-    fn variant(&self) -> crate::model::Variant {
+    fn notebook_files(&self) -> crate::model::NotebookFiles {
         if self.quantized {
-            crate::model::Variant::Quantised
+            crate::model::NotebookFiles::Quantised
         } else {
-            crate::model::Variant::Plain
+            crate::model::NotebookFiles::Plain
         }
     }
 }

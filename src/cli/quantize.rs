@@ -74,9 +74,13 @@ struct Components {
     #[arg(long, value_name = "MODE", default_value = "full")]
     vae_decoder: Mode,
 
-    /// The text encoder's weights: int8, int4, int4-asymmetric, keep; its table of embeddings has 8 bits
+    /// The text encoder's weights: int8, int4, int4-asymmetric, keep
     #[arg(long, value_name = "FORMAT", default_value = "int4")]
     text_encoder_weights: TextWeights,
+
+    /// Its table of embeddings, where its weights change: int8 (one scale a row), int4 (symmetric, in groups)
+    #[arg(long, value_name = "FORMAT", default_value = "int8")]
+    embeddings: TableWeights,
 
     /// Inputs that share a scale in 4-bit weights; rows that it does not divide have 8 bits
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=65536))]
@@ -158,6 +162,13 @@ enum TextWeights {
     Int4Asymmetric,
 }
 
+/// How a table of embeddings is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TableWeights {
+    Int8,
+    Int4,
+}
+
 /// An exponent, or none.
 type Smoothing = Option<f32>;
 
@@ -184,6 +195,10 @@ impl Components {
         let component = |mode: QuantizationMode, weights| ComponentOptions {
             mode,
             weights,
+            embeddings: match self.embeddings {
+                TableWeights::Int8 => WeightsChoice::Int8,
+                TableWeights::Int4 => WeightsChoice::Int4Symmetric { group },
+            },
             smoothing: self.smoothing,
             in_float: BTreeSet::new(),
         };

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Common, ModelFlags, exit, path, say};
+use super::{Common, ModelFlags, QualityFlag, exit, path, say};
 use crate::app::serve::{Announce, Ended};
 use crate::config::{LogFormat, Settings};
+use crate::model::Choice;
 use crate::telemetry::{Logging, log_panics, memory_limit_bytes};
 
 /// Serve pictures over HTTP.
@@ -55,12 +56,16 @@ pub(super) struct Serve {
 
     #[command(flatten)]
     model: ModelFlags,
+
+    #[command(flatten)]
+    quality: QualityFlag,
 }
 
 impl Serve {
     pub(super) fn run(&self, common: &Common) -> Result<()> {
         let mut flags = self.model.settings()?;
         flags.extend(self.settings()?);
+        flags.extend(self.quality.setting());
         let app = common.app(flags)?;
         let log = &app.settings().log;
         Logging {
@@ -79,11 +84,13 @@ impl Serve {
                  (docker: --memory 4g; Kubernetes: resources.limits.memory; systemd: MemoryMax=4G)"
             );
         }
+        let (app, choice) = app.choosing()?;
+        log_choice(&choice);
         let mut announce = ToTerminal {
             format: app.settings().log.format,
         };
         let second_signal = exit::INTERRUPTED.into();
-        match app.serve(self.model.variant(), second_signal, &mut announce)? {
+        match app.serve(self.model.notebook_files(), second_signal, &mut announce)? {
             Ended::Cleanly => {
                 tracing::info!("stopped");
                 Ok(())
@@ -118,6 +125,25 @@ impl Serve {
         .filter_map(|(key, value)| Some((key, value?)))
         .collect())
     }
+}
+
+/// Which of a model's variants draws, and why others do not.
+fn log_choice(choice: &Choice) {
+    for standing in &choice.standings {
+        if let Some(reason) = &standing.useless {
+            tracing::info!(
+                variant = standing.name,
+                reason,
+                "a variant that never draws"
+            );
+        }
+    }
+    tracing::info!(
+        quality = choice.quality.name(),
+        variant = choice.variant,
+        in_f32 = choice.in_f32,
+        "what draws"
+    );
 }
 
 /// Every setting that differs from its default, secrets redacted.

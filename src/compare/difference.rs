@@ -108,7 +108,8 @@ pub fn cosine(one: ArrayView4<'_, f32>, other: ArrayView4<'_, f32>) -> f64 {
         squares += a * a;
         others += b * b;
     }
-    product / (squares.sqrt() * others.sqrt()).max(f64::MIN_POSITIVE)
+    // Rounding can lead beyond what a cosine may be.
+    (product / (squares.sqrt() * others.sqrt()).max(f64::MIN_POSITIVE)).clamp(-1.0, 1.0)
 }
 
 #[cfg(test)]

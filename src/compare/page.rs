@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::table::similarity;
+use super::table::{share_rows, similarity};
 use super::{ModelReport, Report};
 use crate::bench::Spread;
 
@@ -50,7 +50,7 @@ pub fn page(report: &Report, pictures: &[(Vec<u8>, Vec<u8>)]) -> String {
     html.push_str("<h2>Models</h2>\n");
     rows(
         &mut html,
-        &["", "weights", "arithmetic", "digest"],
+        &["", "weights", "arithmetic", "decoder", "digest"],
         [("a", a), ("b", b)].map(|(name, model)| model_row(name, model)),
     );
     html.push_str("<h2>Size</h2>\n");
@@ -81,6 +81,25 @@ pub fn page(report: &Report, pictures: &[(Vec<u8>, Vec<u8>)]) -> String {
                     seconds(&ratio.seconds),
                     format!("{:.2}", ratio.median),
                     pairs.join(" "),
+                ]
+            }),
+        );
+    }
+    if let Some(scores) = &report.scores {
+        let _ = writeln!(
+            html,
+            "<h2>Captions followed, of {}</h2>",
+            scores.a.all_three.of
+        );
+        rows(
+            &mut html,
+            &["", "a", "b", "points"],
+            share_rows(scores).map(|(name, a, b)| {
+                vec![
+                    name.to_owned(),
+                    format!("{a:.1}\u{a0}%"),
+                    format!("{b:.1}\u{a0}%"),
+                    format!("{:+.1}", b - a),
                 ]
             }),
         );
@@ -123,6 +142,7 @@ fn model_row(name: &str, model: &ModelReport) -> Vec<String> {
         format!("{name}: {}", model.name),
         model.weights.clone(),
         model.precision.clone(),
+        model.decoder.clone(),
         model.digest.chars().take(8).collect(),
     ]
 }
@@ -162,7 +182,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::bench::Machine;
-    use crate::compare::{Pair, PictureReport, Quality, SCHEMA};
+    use crate::compare::{Pair, PictureReport, QualityFigures, SCHEMA};
 
     #[test]
     fn a_page_needs_nothing_from_outside_and_takes_no_prompt_for_markup() {
@@ -171,6 +191,7 @@ mod tests {
             weights: "f16".to_owned(),
             digest: "0123456789abcdef".to_owned(),
             precision: "bf16".to_owned(),
+            decoder: "full".to_owned(),
         };
         let pictures = vec![PictureReport {
             prompt: "<script>alert(\"boo\")</script>".to_owned(),
@@ -189,8 +210,9 @@ mod tests {
                 b: model("small & fast"),
             },
             sizes: Vec::new(),
-            quality: Quality::of(&pictures),
+            quality: QualityFigures::of(&pictures),
             pictures,
+            scores: None,
             times: None,
         };
         let html = page(&report, &[(b"one".to_vec(), b"other".to_vec())]);

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::score::Score;
 use crate::bench::{Comparison, Machine, Spread};
-use crate::model::{Manifest, Part, QualityEntry};
+use crate::model::{Manifest, Measurement, Part, instruction_set};
 
 /// Of the JSON; a field that changes its meaning raises it.
 pub const SCHEMA: u32 = 1;
@@ -35,23 +36,26 @@ pub struct Report {
     /// One for each prompt.
     pub pictures: Vec<PictureReport>,
     /// The middle of them, and the worst.
-    pub quality: Option<Quality>,
+    pub quality: Option<QualityFigures>,
+    /// How far sketchbook's captions were followed, where that was asked for.
+    pub scores: Option<Pair<Score>>,
     /// Both by turns; none where no times were asked for. Its `model` is `b`, its `against` is `a`.
     pub times: Option<Comparison>,
 }
 
 impl Report {
     /// What the second model's manifest is to say; none where nothing was drawn.
-    pub fn entry(&self) -> Option<QualityEntry> {
+    pub fn measurement(&self) -> Option<Measurement> {
         let quality = self.quality.clone()?;
         let times = self.times.as_ref().into_iter();
         let whole = times
             .flat_map(|times| &times.ratios)
             .find(|ratio| ratio.stage == "whole");
-        Some(QualityEntry {
+        Some(Measurement {
             against: self.models.a.digest.clone(),
             against_precision: self.models.a.precision.clone(),
             precision: self.models.b.precision.clone(),
+            decoder: self.models.b.decoder.clone(),
             pictures: self.pictures.len(),
             median_psnr_db: quality.median_psnr_db,
             least_psnr_db: quality.least_psnr_db,
@@ -60,6 +64,7 @@ impl Report {
             times_faster: whole.map(|ratio| ratio.median),
             cpu: self.machine.cpu.clone(),
             cores: self.machine.cores,
+            instruction_set: instruction_set().into_iter().map(str::to_owned).collect(),
         })
     }
 }
@@ -75,6 +80,8 @@ pub struct ModelReport {
     pub digest: String,
     /// The arithmetic of its pictures.
     pub precision: String,
+    /// What made pixels of latents: `full` or `tiny`.
+    pub decoder: String,
 }
 
 /// The length of one network's files.
@@ -105,7 +112,7 @@ pub struct PictureReport {
 
 /// How near the pictures are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Quality {
+pub struct QualityFigures {
     /// The median.
     pub median_psnr_db: f64,
     /// The worst picture's.
@@ -116,7 +123,7 @@ pub struct Quality {
     pub median_latents_cosine: f64,
 }
 
-impl Quality {
+impl QualityFigures {
     /// Of all pictures; none where there are none.
     pub fn of(pictures: &[PictureReport]) -> Option<Self> {
         let psnr: Vec<f64> = pictures.iter().map(|picture| picture.psnr_db).collect();
@@ -143,8 +150,7 @@ fn median(samples: &[f64]) -> Option<f64> {
 pub fn sizes(a: &Manifest, b: &Manifest) -> Vec<ComponentSizes> {
     let whole = |manifest: &Manifest| manifest.files.values().map(|file| file.bytes).sum();
     let network = |manifest: &Manifest, part: Part| {
-        let stem = part.name();
-        [format!("{stem}.xml"), format!("{stem}.bin")]
+        [part.xml().to_owned(), part.bin()]
             .iter()
             .filter_map(|name| manifest.files.get(name))
             .map(|file| file.bytes)
@@ -155,7 +161,9 @@ pub fn sizes(a: &Manifest, b: &Manifest) -> Vec<ComponentSizes> {
         ratio: bytes.a as f64 / bytes.b.max(1) as f64,
         bytes,
     };
-    [Part::TextEncoder, Part::Transformer, Part::VaeDecoder]
+    // A network that only one of them has is in the sum alone.
+    a.parts()
+        .filter(|&part| b.parts().any(|other| other == part))
         .map(|part| {
             let bytes = Pair {
                 a: network(a, part),
@@ -163,7 +171,6 @@ pub fn sizes(a: &Manifest, b: &Manifest) -> Vec<ComponentSizes> {
             };
             sizes(part.name(), bytes)
         })
-        .into_iter()
         .chain([sizes(
             "whole",
             Pair {
@@ -187,19 +194,19 @@ mod tests {
             ssim: None,
             latents_cosine: vec![1.0, cosine],
         };
-        let found = Quality::of(&[
+        let found = QualityFigures::of(&[
             picture(38.0, 0.999),
             picture(12.0, 0.4),
             picture(36.0, 0.997),
         ]);
-        let expected = Quality {
+        let expected = QualityFigures {
             median_psnr_db: 36.0,
             least_psnr_db: 12.0,
             median_ssim: None,
             median_latents_cosine: 0.997,
         };
         assert_eq!(found, Some(expected));
-        assert_eq!(Quality::of(&[]), None);
+        assert_eq!(QualityFigures::of(&[]), None);
         assert_eq!(median(&[4.0, 1.0]), Some(2.5));
     }
 }

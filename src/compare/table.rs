@@ -2,15 +2,16 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
+use super::{ModelReport, Pair, Report, Score};
 use crate::bench::comparison_table;
 
 /// Everything of the report as Markdown tables.
 pub fn table(report: &Report) -> String {
     let (a, b) = (&report.models.a, &report.models.b);
     let mut text = format!(
-        "a: {}, weights {}, {}\nb: {}, weights {}, {}\n\n| megabytes | a | b | times smaller |\n|---|--:|--:|--:|\n",
-        a.name, a.weights, a.precision, b.name, b.weights, b.precision
+        "a: {}\nb: {}\n\n| megabytes | a | b | times smaller |\n|---|--:|--:|--:|\n",
+        head(a),
+        head(b)
     );
     for size in &report.sizes {
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
@@ -53,14 +54,41 @@ pub fn table(report: &Report) -> String {
             quality.least_psnr_db
         );
     }
+    if let Some(scores) = &report.scores {
+        let _ = writeln!(
+            text,
+            "\n| captions followed, of {} | a | b | points |\n|---|--:|--:|--:|",
+            scores.a.all_three.of
+        );
+        for (name, a, b) in share_rows(scores) {
+            let _ = writeln!(text, "| {name} | {a:.1} % | {b:.1} % | {:+.1} |", b - a);
+        }
+    }
     if let Some(times) = &report.times {
         let _ = write!(
             text,
             "\nb against a, by turns: above 1, b is faster\n\n{}",
-            comparison_table(times)
+            comparison_table(times, ["b", "a"])
         );
     }
     text
+}
+
+fn head(model: &ModelReport) -> String {
+    let mut text = format!(
+        "{}, weights {}, {}",
+        model.name, model.weights, model.precision
+    );
+    if model.decoder != "full" {
+        let _ = write!(text, ", {} decoder", model.decoder);
+    }
+    text
+}
+
+/// Each property of the scores: its name, and the share of both in per cent.
+pub(super) fn share_rows(scores: &Pair<Score>) -> impl Iterator<Item = (&'static str, f64, f64)> {
+    let both = scores.a.shares().into_iter().zip(scores.b.shares());
+    both.map(|((name, a), (_, b))| (name, a.percent(), b.percent()))
 }
 
 /// As tables have it.

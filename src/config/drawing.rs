@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::range::{DAY_SECONDS, within};
+use crate::domain::Quality;
 
 /// Which arithmetic a device uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -102,6 +103,31 @@ impl FromStr for TextEncoderResidency {
     }
 }
 
+/// A word of the domain's, which knows no serde.
+mod words {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(
+        word: &impl Display,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(word)
+    }
+
+    pub(super) fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: FromStr<Err: Display>,
+    {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
+    }
+}
+
 /// `[openvino]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -124,6 +150,9 @@ pub struct ModelSettings {
     pub directory: PathBuf,
     /// diffusers directory with tokenizer and scheduler, for IR that pixart did not make.
     pub checkpoint: PathBuf,
+    /// How near to the original's pictures have to be: what chooses among the model's variants.
+    #[serde(with = "words")]
+    pub quality: Quality,
     /// Where the embedded model's IR is kept, and digests of models' files; empty means the user's cache folder.
     pub cache: PathBuf,
     /// Which files are read at start, to be compared with their SHA-256.
@@ -143,6 +172,7 @@ impl Default for ModelSettings {
         Self {
             directory: PathBuf::new(),
             checkpoint: PathBuf::new(),
+            quality: Quality::Balanced,
             cache: PathBuf::new(),
             check: FileCheck::Changed,
             text_encoder: TextEncoderResidency::Always,

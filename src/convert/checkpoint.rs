@@ -9,7 +9,7 @@ use super::staging::Staging;
 use crate::model::tokenizer_json::Vocabulary;
 use crate::model::{
     ConfigError, Defaults, ModelDirectory, ModelIndex, SchedulerConfig, SentencePieceModel,
-    TextEncoderSpec, TransformerSpec, VaeSpec, read_bytes, read_text,
+    TextEncoderSpec, TinyVaeSpec, TransformerSpec, VaeSpec, WeightsFormat, read_bytes, read_text,
 };
 
 /// The small files of a diffusers directory, which fit together.
@@ -29,23 +29,53 @@ pub(super) struct Checkpoint {
     pub(super) text_encoder: Opened<TextEncoderSpec>,
     pub(super) transformer: Opened<TransformerSpec>,
     pub(super) vae_decoder: Opened<VaeSpec>,
+    pub(super) tiny_vae_decoder: Option<Opened<TinyVaeSpec>>,
 }
 
 impl Checkpoint {
-    /// Opens the directory: small files are read whole, of the weights the headers.
-    pub(super) fn open(directory: &Path, weights: ComponentWeights) -> Result<Self, ConvertError> {
+    /// Opens the directory: small files are read whole, of the weights the headers. The tiny autoencoder is the one in the
+    /// folder `tiny_vae`, or the directory's own where it has one.
+    pub(super) fn open(
+        directory: &Path,
+        weights: ComponentWeights,
+        tiny_vae: Option<&Path>,
+    ) -> Result<Self, ConvertError> {
+        let pages = Pages::open(directory)?;
+        let own = Component::tiny_vae_decoder().folder_in(directory);
+        let tiny_vae = tiny_vae.or(own.is_dir().then_some(own.as_path()));
+        let tiny_vae_decoder = tiny_vae
+            .map(|folder| open_tiny_vae(folder, weights.vae_decoder, &pages.vae_decoder))
+            .transpose()?;
         Ok(Self {
-            pages: Pages::open(directory)?,
+            pages,
             text_encoder: Component::text_encoder().open(directory, weights.text_encoder)?,
             transformer: Component::transformer().open(directory, weights.transformer)?,
             vae_decoder: Component::vae_decoder().open(directory, weights.vae_decoder)?,
+            tiny_vae_decoder,
         })
     }
 
     /// What is converted.
-    pub(super) fn parts(&self) -> [&dyn Part; 3] {
-        [&self.text_encoder, &self.transformer, &self.vae_decoder]
+    pub(super) fn parts(&self) -> Vec<&dyn Part> {
+        let tiny = self.tiny_vae_decoder.as_ref();
+        let mut parts: Vec<&dyn Part> =
+            vec![&self.text_encoder, &self.transformer, &self.vae_decoder];
+        parts.extend(tiny.map(|tiny| tiny as &dyn Part));
+        parts
     }
+}
+
+/// Opens the folder of a tiny autoencoder and holds that it decodes the latents of the VAE `beside`.
+pub(super) fn open_tiny_vae(
+    folder: &Path,
+    format: WeightsFormat,
+    beside: &VaeSpec,
+) -> Result<Opened<TinyVaeSpec>, ConvertError> {
+    let tiny = Component::tiny_vae_decoder().open_folder(folder, format)?;
+    tiny.spec
+        .check_beside(beside)
+        .map_err(config_error(&folder.join("config.json")))?;
+    Ok(tiny)
 }
 
 impl Pages {

@@ -1,7 +1,7 @@
 //! One component's way: configuration and weights in, IR out, ports checked.
 
 use std::panic::resume_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use sha2::{Digest, Sha256};
@@ -17,8 +17,8 @@ use super::weights::Weights;
 use crate::engine::Runtime;
 use crate::ir::{BinSummary, BinWriter, Graph};
 use crate::model::{
-    ComponentEntry, ConfigError, ModelDirectory, TextEncoderSpec, TransformerSpec, VaeSpec,
-    WeightsFormat, check_free_space, hex,
+    ComponentEntry, ConfigError, ModelDirectory, TextEncoderSpec, TinyVaeSpec, TransformerSpec,
+    VaeSpec, WeightsFormat, check_free_space, hex,
 };
 
 /// The converter's revision: changes whenever the same source and options would give other files.
@@ -133,23 +133,56 @@ impl Component<VaeSpec> {
     }
 }
 
+impl Component<TinyVaeSpec> {
+    pub(super) fn tiny_vae_decoder() -> Self {
+        Self {
+            folder: "tiny_vae",
+            stem: "diffusion_pytorch_model",
+            xml: ModelDirectory::TINY_VAE_DECODER,
+            ignored: &["encoder."],
+            parse: TinyVaeSpec::from_json,
+            build: graph::tiny_vae_decoder,
+            ports: |_| vec![("latents", "f32", 4), ("sample", "f32", 4)],
+        }
+    }
+}
+
 impl<Spec> Component<Spec> {
-    /// Reads the configuration below `directory`: what it says, and its text.
+    /// Its folder in the source at `directory`.
+    pub(super) fn folder_in(&self, directory: &Path) -> PathBuf {
+        directory.join(self.folder)
+    }
+
+    /// Reads the configuration in the source at `directory`: what it says, and its text.
     pub(super) fn read(&self, directory: &Path) -> Result<(Spec, String), ConvertError> {
-        let path = directory.join(self.folder).join("config.json");
+        self.read_folder(&self.folder_in(directory))
+    }
+
+    fn read_folder(&self, folder: &Path) -> Result<(Spec, String), ConvertError> {
+        let path = folder.join("config.json");
         let config = read_source_text(&path)?;
         let spec = (self.parse)(&config).map_err(|source| ConvertError::config(path, &source))?;
         Ok((spec, config))
     }
 
-    /// Reads the configuration and the headers of the weights below `directory`.
+    /// Reads the configuration and the headers of the weights in the source at `directory`.
     pub(super) fn open(
         self,
         directory: &Path,
         format: WeightsFormat,
     ) -> Result<Opened<Spec>, ConvertError> {
-        let (spec, config) = self.read(directory)?;
-        let weights = WeightsSource::open(&directory.join(self.folder), self.stem)?;
+        let folder = self.folder_in(directory);
+        self.open_folder(&folder, format)
+    }
+
+    /// Reads the configuration and the headers of the weights in a folder of its own.
+    pub(super) fn open_folder(
+        self,
+        folder: &Path,
+        format: WeightsFormat,
+    ) -> Result<Opened<Spec>, ConvertError> {
+        let (spec, config) = self.read_folder(folder)?;
+        let weights = WeightsSource::open(folder, self.stem)?;
         Ok(Opened {
             spec,
             component: self,

@@ -22,11 +22,12 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::Runtime;
 use crate::model::{
-    ComponentEntry, Manifest, ModelDirectory, TextEncoderSpec, TransformerSpec, VaeSpec,
+    ComponentEntry, Manifest, ModelDirectory, Part, TextEncoderSpec, TinyVaeSpec, TransformerSpec,
+    VaeSpec, WeightsFormat, read_text,
 };
-use checkpoint::{Checkpoint, Pages};
-use component::make_all;
+use checkpoint::{Checkpoint, Pages, open_tiny_vae};
 pub use component::{ComponentWeights, REVISION};
+use component::{Opened, make_all};
 pub use error::ConvertError;
 pub use gradual::{Gradual, GradualOptions};
 pub use progress::{Attention, Progress};
@@ -45,6 +46,8 @@ pub struct ConvertOptions {
     pub name: Option<String>,
     /// How each component's weights are stored.
     pub weights: ComponentWeights,
+    /// The folder of a tiny autoencoder (diffusers' `AutoencoderTiny`) for the same latents, where it is not the source's own.
+    pub tiny_vae: Option<PathBuf>,
 }
 
 /// Converts a diffusers directory. Parts of an earlier conversion to the same place that would come out the same are
@@ -58,7 +61,11 @@ pub fn convert(
     runtime: &mut Runtime,
     progress: &dyn Progress,
 ) -> Result<ModelDirectory, ConvertError> {
-    let checkpoint = Checkpoint::open(&options.source, options.weights)?;
+    let checkpoint = Checkpoint::open(
+        &options.source,
+        options.weights,
+        options.tiny_vae.as_deref(),
+    )?;
     let _attention = Attention::begin(progress);
     let mut staging = Staging::begin(&options.output, progress)?;
     checkpoint.pages.copy_small_files(&mut staging)?;
@@ -75,6 +82,7 @@ pub fn convert(
         text_encoder: checkpoint.text_encoder.entry(),
         transformer: checkpoint.transformer.entry(),
         vae_decoder: checkpoint.vae_decoder.entry(),
+        tiny_vae_decoder: checkpoint.tiny_vae_decoder.as_ref().map(Opened::entry),
     };
     let names = Names {
         name: options.name.clone().unwrap_or_else(|| source.clone()),
@@ -84,17 +92,77 @@ pub fn convert(
     staging.publish(&manifest)
 }
 
+/// What [`add_tiny_vae`] adds, and to what.
+#[derive(Debug, Clone)]
+pub struct TinyVaeOptions {
+    /// The folder of the tiny autoencoder: diffusers' `AutoencoderTiny`.
+    pub source: PathBuf,
+    /// The model directory that gets it.
+    pub model: PathBuf,
+}
+
+/// Whether `source` is the folder of a tiny autoencoder and no whole checkpoint.
+pub fn is_tiny_vae(source: &Path) -> bool {
+    let config = read_text(&source.join("config.json"));
+    !source.join("model_index.json").exists()
+        && config.is_ok_and(|config| config.contains(TinyVaeSpec::CLASS))
+}
+
+/// Gives a model a tiny autoencoder's decoder beside its own, in place of one that it may have. Its other files stay. Weights are f32
+/// where those of the model's own VAE are, f16 otherwise.
+///
+/// # Errors
+/// As [`convert`], and when there is no model.
+pub fn add_tiny_vae(
+    options: &TinyVaeOptions,
+    runtime: &mut Runtime,
+    progress: &dyn Progress,
+) -> Result<ModelDirectory, ConvertError> {
+    let model = ModelDirectory::open(&options.model)?;
+    let own = &model.manifest().vae_decoder;
+    let format = match own.weights {
+        WeightsFormat::F32 => WeightsFormat::F32,
+        WeightsFormat::F16 | WeightsFormat::Int8 | WeightsFormat::Int4 => WeightsFormat::F16,
+    };
+    let tiny = open_tiny_vae(&options.source, format, &own.spec)?;
+    let _attention = Attention::begin(progress);
+    let mut staging = Staging::begin(&options.model, progress)?;
+    let replaced = [
+        Part::TinyVaeDecoder.xml().to_owned(),
+        Part::TinyVaeDecoder.bin(),
+    ];
+    for (name, entry) in &model.manifest().files {
+        if !replaced.contains(name) {
+            staging.keep(model.path(), name, entry)?;
+        }
+    }
+    make_all(&[&tiny], &mut staging, progress)?;
+    if progress.cancelled() {
+        return Err(ConvertError::Cancelled);
+    }
+    component::Part::check_ports(&tiny, &staging.path(""), runtime)?;
+    let manifest = Manifest {
+        tiny_vae_decoder: Some(tiny.entry()),
+        pixart: env!("CARGO_PKG_VERSION").to_owned(),
+        openvino: runtime.version().to_owned(),
+        files: staging.files().clone(),
+        ..model.manifest().clone()
+    };
+    staging.publish(&manifest)
+}
+
 /// What a model is called, and what it was made from.
 struct Names {
     name: String,
     source: String,
 }
 
-/// The three components of a manifest.
+/// The components of a manifest.
 struct Entries {
     text_encoder: ComponentEntry<TextEncoderSpec>,
     transformer: ComponentEntry<TransformerSpec>,
     vae_decoder: ComponentEntry<VaeSpec>,
+    tiny_vae_decoder: Option<ComponentEntry<TinyVaeSpec>>,
 }
 
 impl Entries {
@@ -116,8 +184,9 @@ impl Entries {
             text_encoder: self.text_encoder,
             transformer: self.transformer,
             vae_decoder: self.vae_decoder,
+            tiny_vae_decoder: self.tiny_vae_decoder,
             calibration: None,
-            quality: None,
+            measured: Vec::new(),
             files: staging.files().clone(),
         }
     }

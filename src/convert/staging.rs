@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::ConvertError;
 use super::progress::Progress;
 use crate::ir::BinSummary;
-use crate::model::{FileEntry, Manifest, ModelDirectory, file_sha256, hex};
+use crate::model::{FileEntry, Manifest, ModelDirectory, Part, VARIANTS, file_sha256, hex};
 
 /// How often a conversion that waits for another looks whether it may begin or should stop: people feel 0.2 s.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -68,6 +68,8 @@ impl Staging {
             // Killed between the two renames of `publish`.
             fs::rename(&aside, output).map_err(write(output))?;
         }
+        // Or right after them.
+        keep_variants(&aside, output).map_err(write(output))?;
         let earlier = ModelDirectory::open_unchecked(output).ok();
         let in_place = match &earlier {
             Some(earlier) => {
@@ -168,6 +170,12 @@ impl Staging {
             &manifest.vae_decoder.fingerprint,
         ]
         .into_iter()
+        .chain(
+            manifest
+                .tiny_vae_decoder
+                .as_ref()
+                .map(|tiny| &tiny.fingerprint),
+        )
         .any(|made| made == fingerprint);
         // Before the files are read for their digests: they may be gigabytes.
         if !made_the_same {
@@ -199,6 +207,16 @@ impl Staging {
         entry: &FileEntry,
     ) -> Result<(), ConvertError> {
         self.changed = true;
+        self.link(from, name.to_owned(), entry.clone())
+    }
+
+    /// Keeps a file of the earlier model, which lies at `from`.
+    pub(crate) fn keep(
+        &mut self,
+        from: &Path,
+        name: &str,
+        entry: &FileEntry,
+    ) -> Result<(), ConvertError> {
         self.link(from, name.to_owned(), entry.clone())
     }
 
@@ -251,6 +269,7 @@ impl Staging {
         // The folder has moved: nothing is left at its old name to remove.
         let _ = self.folder.keep();
         if self.in_place {
+            keep_variants(&self.aside, &self.output).map_err(write(&self.output))?;
             fs::remove_dir_all(&self.aside).map_err(write(&self.aside))?;
         }
         // Still under the lock: the next conversion may move it away again.
@@ -258,10 +277,19 @@ impl Staging {
     }
 }
 
+/// Moves the variants of the model that was at `from` to the one that has taken its place.
+fn keep_variants(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (from.join(VARIANTS), to.join(VARIANTS));
+    if from.is_dir() && !to.exists() {
+        fs::rename(&from, &to)?;
+    }
+    Ok(())
+}
+
 /// Whether a model of `manifest` is the one of `earlier`; what was measured of that one holds for this one then.
 fn is_made_again(earlier: &Manifest, manifest: &Manifest) -> bool {
     let measured = Manifest {
-        quality: earlier.quality.clone(),
+        measured: earlier.measured.clone(),
         ..manifest.clone()
     };
     *earlier == measured
@@ -292,26 +320,19 @@ fn lock(folder: &Path, progress: &dyn Progress) -> Result<File, ConvertError> {
     }
 }
 
-/// A file in a model's folder that is no part of the model and would go with it.
+/// A file in a model's folder that is no part of the model and would go with it. Its variants stay where they are.
 fn other_file(model: &ModelDirectory) -> io::Result<Option<PathBuf>> {
     let other = files_in(model.path())?.into_iter().find(|name| {
-        !name.to_str().is_some_and(|name| {
-            name == Manifest::FILE_NAME || model.manifest().files.contains_key(name)
-        })
+        !name.starts_with(VARIANTS)
+            && !name.to_str().is_some_and(|name| {
+                name == Manifest::FILE_NAME || model.manifest().files.contains_key(name)
+            })
     });
     Ok(other.map(|name| model.path().join(name)))
 }
 
 /// Whether a folder whose manifest is missing, damaged or of another format holds an IR of ours and nothing else.
 fn is_rest_of_a_model(folder: &Path) -> io::Result<bool> {
-    const IR: [&str; 6] = [
-        ModelDirectory::TEXT_ENCODER,
-        "text_encoder.bin",
-        ModelDirectory::TRANSFORMER,
-        "transformer.bin",
-        ModelDirectory::VAE_DECODER,
-        "vae_decoder.bin",
-    ];
     const BESIDE: [&str; 4] = [
         Manifest::FILE_NAME,
         ModelDirectory::SENTENCEPIECE,
@@ -321,13 +342,16 @@ fn is_rest_of_a_model(folder: &Path) -> io::Result<bool> {
     if !folder.is_dir() {
         return Ok(false);
     }
-    let files = files_in(folder)?;
-    let among = |file: &Path, names: &[&str]| names.iter().any(|name| file == Path::new(name));
+    let mut files = files_in(folder)?;
+    files.retain(|file| !file.starts_with(VARIANTS));
+    let is_network = |file: &Path| {
+        let is_of = |part: Part| file == Path::new(part.xml()) || file == Path::new(&part.bin());
+        Part::ALL.into_iter().any(is_of)
+    };
+    let is_beside = |file: &Path| BESIDE.iter().any(|name| file == Path::new(name));
     // A folder with nothing but a manifest.json may be anyone's.
-    Ok(files.iter().any(|file| among(file, &IR))
-        && files
-            .iter()
-            .all(|file| among(file, &IR) || among(file, &BESIDE)))
+    Ok(files.iter().any(|file| is_network(file))
+        && files.iter().all(|file| is_network(file) || is_beside(file)))
 }
 
 /// Every file below `folder`, by its path from there.

@@ -1,8 +1,8 @@
 //! A request as its sender left it: the gaps are filled with what the model prefers, in one place for every face.
 
 use super::{
-    Compression, GenerateRequest, Guidance, ImageSize, OutputFormat, Prompt, SchedulerKind, Seed,
-    Steps,
+    Compression, Decoder, GenerateRequest, Guidance, ImageSize, OutputFormat, Prompt,
+    SchedulerKind, Seed, Steps,
 };
 
 /// What a model draws with when a request leaves it open.
@@ -10,6 +10,8 @@ use super::{
 pub struct RequestDefaults {
     /// The scheduler that the checkpoint was made for.
     pub scheduler: SchedulerKind,
+    /// What makes pixels of latents.
+    pub decoder: Decoder,
     /// The size that the checkpoint was trained for.
     pub size: ImageSize,
     /// Whether sizes move to the nearest aspect bin that the checkpoint was trained for.
@@ -33,6 +35,8 @@ pub struct RequestDraft {
     pub size: Option<ImageSize>,
     /// Which solver walks the noise schedule; the model's own when left out.
     pub scheduler: Option<SchedulerKind>,
+    /// What makes pixels of latents; as the settings have it when left out.
+    pub decoder: Option<Decoder>,
     /// Whether to draw at the checkpoint's nearest aspect bin; as the checkpoint is made for when left out.
     pub resolution_binning: Option<bool>,
     /// Run DeepFloyd IF's caption clean-up first.
@@ -56,6 +60,7 @@ impl RequestDraft {
             seed,
             size: None,
             scheduler: None,
+            decoder: None,
             resolution_binning: None,
             clean_caption: false,
             embed_prompt: false,
@@ -75,6 +80,7 @@ impl RequestDraft {
             seed: self.seed,
             size: self.size.unwrap_or(defaults.size),
             scheduler,
+            decoder: self.decoder.unwrap_or(defaults.decoder),
             resolution_binning: self
                 .resolution_binning
                 .unwrap_or(defaults.resolution_binning),
@@ -97,6 +103,7 @@ mod tests {
     fn defaults(scheduler: SchedulerKind) -> RequestDefaults {
         RequestDefaults {
             scheduler,
+            decoder: Decoder::Tiny,
             size: ImageSize::new(512, 256).unwrap(),
             resolution_binning: true,
         }
@@ -111,6 +118,7 @@ mod tests {
         assert_eq!(request.size.to_string(), "512x256");
         assert_eq!(request.scheduler, SchedulerKind::Lcm);
         assert!(request.resolution_binning);
+        assert_eq!(request.decoder, Decoder::Tiny);
         assert_eq!(request.output_format, OutputFormat::Png);
     }
 
@@ -132,6 +140,7 @@ mod tests {
             steps: Some(Steps::new(3).unwrap()),
             guidance: Some(Guidance::new(2.0).unwrap()),
             size: Some(ImageSize::new(64, 64).unwrap()),
+            decoder: Some(Decoder::Full),
             resolution_binning: Some(false),
             clean_caption: true,
             embed_prompt: true,
@@ -149,6 +158,7 @@ mod tests {
         assert_eq!(request.seed, draft.seed);
         assert_eq!(Some(request.size), draft.size);
         assert!(!request.resolution_binning);
+        assert_eq!(Some(request.decoder), draft.decoder);
         assert!(request.clean_caption && request.embed_prompt);
         assert_eq!(request.output_format, OutputFormat::Jpeg);
         assert_eq!(request.output_compression, draft.output_compression);

@@ -70,6 +70,23 @@ pub enum InvalidRequest {
         /// The text found.
         got: String,
     },
+    /// A quality that nobody knows.
+    #[error("quality '{got}' is not one of exact, balanced, fast")]
+    UnknownQuality {
+        /// The text found.
+        got: String,
+    },
+    /// A decoder that nobody knows.
+    #[error("decoder '{got}' is not one of full, tiny")]
+    UnknownDecoder {
+        /// The text found.
+        got: String,
+    },
+    /// A tiny decoder is asked of a model that has none.
+    #[error(
+        "decoder is tiny and this model has none: ask for full, or give the model one (pixart convert TAESD --output MODEL)"
+    )]
+    NoTinyDecoder,
     /// A scheduler that is not built in.
     #[error("scheduler '{got}' is not one of lcm, dpmsolver++")]
     UnknownScheduler {
@@ -89,6 +106,8 @@ impl InvalidRequest {
             | Self::OutOfRange { field, .. } => field,
             Self::SizeSyntax { .. } | Self::SizeMultiple { .. } => "size",
             Self::UnknownOutputFormat { .. } => "output_format",
+            Self::UnknownQuality { .. } => "quality",
+            Self::UnknownDecoder { .. } | Self::NoTinyDecoder => "decoder",
             Self::UnknownScheduler { .. } => "scheduler",
         }
     }
@@ -96,7 +115,9 @@ impl InvalidRequest {
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::{Compression, Guidance, ImageSize, Prompt, SchedulerKind, Steps};
+    use crate::domain::{
+        Compression, Decoder, Guidance, ImageSize, Prompt, Quality, SchedulerKind, Steps,
+    };
 
     #[test]
     fn every_refusal_names_its_field() {
@@ -115,6 +136,8 @@ mod tests {
             ("8".parse::<ImageSize>().unwrap_err(), "size"),
             (size.check_multiple(16).unwrap_err(), "size"),
             ("euler".parse::<SchedulerKind>().unwrap_err(), "scheduler"),
+            ("best".parse::<Quality>().unwrap_err(), "quality"),
+            ("huge".parse::<Decoder>().unwrap_err(), "decoder"),
             (Compression::new(101).unwrap_err(), "output_compression"),
         ] {
             assert_eq!(error.field(), field, "{error}");

@@ -101,6 +101,7 @@ impl Receipt {
             ("scheduler", request.scheduler.to_string()),
             ("steps", request.steps.count().to_string()),
             ("guidance_scale", request.guidance.scale().to_string()),
+            ("decoder", request.decoder.to_string()),
             ("size", request.size.to_string()),
             ("drawn_size", self.drawn_size.to_string()),
             ("resolution_binning", request.resolution_binning.to_string()),

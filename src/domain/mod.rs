@@ -7,6 +7,7 @@ mod draft;
 mod error;
 mod generated;
 mod output;
+mod quality;
 mod request;
 mod warning;
 
@@ -14,5 +15,8 @@ pub use draft::{RequestDefaults, RequestDraft};
 pub use error::InvalidRequest;
 pub use generated::{Generated, PromptCache, Receipt, Timings};
 pub use output::{Compression, OutputFormat};
-pub use request::{GenerateRequest, Guidance, ImageSize, Prompt, SchedulerKind, Seed, Steps};
+pub use quality::Quality;
+pub use request::{
+    Decoder, GenerateRequest, Guidance, ImageSize, Prompt, SchedulerKind, Seed, Steps,
+};
 pub use warning::Warning;

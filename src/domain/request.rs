@@ -315,6 +315,48 @@ impl fmt::Display for SchedulerKind {
     }
 }
 
+/// What makes pixels of latents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Decoder {
+    /// The VAE's own.
+    #[default]
+    Full,
+    /// That of a tiny autoencoder for the same latents, where the model has one: many times faster, a little coarser.
+    Tiny,
+}
+
+impl Decoder {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Full, Self::Tiny];
+
+    /// The name used in flags, receipts and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Tiny => "tiny",
+        }
+    }
+}
+
+impl FromStr for Decoder {
+    type Err = InvalidRequest;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|decoder| decoder.name() == text)
+            .ok_or_else(|| InvalidRequest::UnknownDecoder {
+                got: text.chars().take(40).collect(),
+            })
+    }
+}
+
+impl fmt::Display for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// One picture to draw. Every part is already parsed, so the fields are plain.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateRequest {
@@ -332,6 +374,8 @@ pub struct GenerateRequest {
     pub size: ImageSize,
     /// Which solver walks the noise schedule.
     pub scheduler: SchedulerKind,
+    /// What makes pixels of latents.
+    pub decoder: Decoder,
     /// Draw at the checkpoint's nearest aspect bin, then resize and crop (diffusers' `use_resolution_binning`).
     pub resolution_binning: bool,
     /// Run DeepFloyd IF's caption clean-up first (diffusers' `clean_caption`).

@@ -163,6 +163,7 @@ fn draft(drawing: &DrawingRequest) -> RequestDraft {
         guidance: drawing.guidance,
         size: drawing.size,
         scheduler: drawing.scheduler,
+        decoder: drawing.decoder,
         resolution_binning: drawing.resolution_binning,
         clean_caption: drawing.clean_caption,
         embed_prompt: drawing.embed_prompt,

@@ -9,7 +9,7 @@ use super::answer;
 use super::drawing::MAX_PARTIAL_IMAGES;
 use super::error::ApiError;
 use super::service::Service;
-use crate::domain::{Compression, OutputFormat, Prompt, SchedulerKind};
+use crate::domain::{Compression, Decoder, OutputFormat, Prompt, SchedulerKind};
 use crate::pipeline::Planner;
 
 /// The handler.
@@ -55,6 +55,7 @@ pub(super) async fn capabilities(State(service): State<Service>) -> Result<Respo
             "scheduler": defaults.scheduler.name(),
             "num_inference_steps": defaults.scheduler.default_steps().count(),
             "guidance_scale": answer::number(defaults.scheduler.default_guidance().scale()),
+            "decoder": defaults.decoder.name(),
             "size": defaults.size.to_string(),
             "resolution_binning": defaults.resolution_binning,
             "output_format": OutputFormat::default().name(),
@@ -62,6 +63,7 @@ pub(super) async fn capabilities(State(service): State<Service>) -> Result<Respo
             "deadline_seconds": settings.default_deadline.map(|deadline| deadline.as_secs_f64()),
         },
         "schedulers": schedulers(&planner, settings.limits.max_steps),
+        "decoders": decoders(&planner),
         "sizes": sizes(&planner),
         "output_formats": formats,
         "partial_images": {"max": MAX_PARTIAL_IMAGES},
@@ -84,6 +86,15 @@ fn schedulers(planner: &Planner, limit: u32) -> Vec<Value> {
                 "recommended_steps": {"min": recommended.start(), "max": recommended.end()},
             }))
         })
+        .collect()
+}
+
+/// Those that the model has.
+fn decoders(planner: &Planner) -> Vec<&'static str> {
+    Decoder::ALL
+        .into_iter()
+        .filter(|&decoder| decoder == Decoder::Full || planner.has_tiny_decoder())
+        .map(Decoder::name)
         .collect()
 }
 

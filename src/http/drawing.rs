@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::error::{ApiError, ErrorCode};
 use super::fields::{Fields, conflicting, missing};
-use crate::domain::{Guidance, ImageSize, OutputFormat, Prompt, SchedulerKind, Steps};
+use crate::domain::{Decoder, Guidance, ImageSize, OutputFormat, Prompt, SchedulerKind, Steps};
 
 /// The longest deadline in seconds: a day.
 const MAX_DEADLINE_SECONDS: f64 = 86_400.0;
@@ -82,6 +82,8 @@ pub struct DrawingRequest {
     pub images: u32,
     /// Which solver walks the noise schedule.
     pub scheduler: Option<SchedulerKind>,
+    /// What makes pixels of latents.
+    pub decoder: Option<Decoder>,
     /// File format. None: by `Accept`, else PNG.
     pub output_format: Option<OutputFormat>,
     /// Quality of the file, 0 to 100.
@@ -132,6 +134,7 @@ impl DrawingRequest {
         let formats = OutputFormat::ALL.map(|format| (format.name(), format));
         let schedulers = [SchedulerKind::Lcm, SchedulerKind::DpmSolverPlusPlus]
             .map(|scheduler| (scheduler.name(), scheduler));
+        let decoders = Decoder::ALL.map(|decoder| (decoder.name(), decoder));
         let mut request = Self {
             prompt,
             negative_prompt,
@@ -141,6 +144,7 @@ impl DrawingRequest {
             seed: fields.integer(&["seed", "rng_seed"], 0..=u64::MAX)?,
             images: images.map_or(1, narrow),
             scheduler: fields.choice("scheduler", &schedulers)?,
+            decoder: fields.choice("decoder", &decoders)?,
             output_format: fields.choice("output_format", &formats)?,
             output_compression: output_compression.map(narrow),
             response_format: fields
@@ -286,7 +290,7 @@ mod tests {
     fn every_field_is_read() {
         let request = with(json!({
             "negative_prompt": "", "size": "512x256", "num_inference_steps": 4.0, "guidance_scale": 3,
-            "seed": u64::MAX, "n": 10, "scheduler": "lcm", "output_format": "webp",
+            "seed": u64::MAX, "n": 10, "scheduler": "lcm", "decoder": "tiny", "output_format": "webp",
             "output_compression": 0, "response_format": "url", "deadline_seconds": 0.5,
             "abandon_after_seconds": 10,
             "stream": true, "partial_images": 3, "resolution_binning": false,
@@ -299,6 +303,7 @@ mod tests {
         assert!((request.guidance.unwrap().scale() - 3.0).abs() < f32::EPSILON);
         assert_eq!((request.seed, request.images), (Some(u64::MAX), 10));
         assert_eq!(request.scheduler, Some(SchedulerKind::Lcm));
+        assert_eq!(request.decoder, Some(Decoder::Tiny));
         assert_eq!(request.output_format, Some(OutputFormat::Webp));
         assert_eq!(request.output_compression, Some(0));
         assert_eq!(request.response_format, ResponseFormat::Url);

@@ -289,6 +289,21 @@ impl Graph {
         self.unary("Cos", "opset1", a)
     }
 
+    /// The largest whole number that is not above `a`.
+    pub fn floor(&mut self, a: Value) -> Value {
+        self.unary("Floor", "opset1", a)
+    }
+
+    /// `max(a, 0)`.
+    pub fn relu(&mut self, a: Value) -> Value {
+        self.unary("ReLU", "opset1", a)
+    }
+
+    /// `tanh(a)`.
+    pub fn tanh(&mut self, a: Value) -> Value {
+        self.unary("Tanh", "opset1", a)
+    }
+
     /// `a · sigmoid(a)`, known as `SiLU`.
     pub fn silu(&mut self, a: Value) -> Value {
         self.unary("Swish", "opset4", a)

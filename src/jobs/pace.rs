@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{GenerateRequest, ImageSize, Timings};
+use crate::domain::{Decoder, GenerateRequest, ImageSize, Timings};
 
 /// Weight of the newest measurement. The first picture of a size is slower than the next ones; three later it is forgotten.
 const NEWEST: f64 = 0.4;
@@ -22,6 +22,8 @@ pub struct Work {
     pub steps: usize,
     /// Calls of the transformer in a step: 2 while guidance is active, in one batch.
     pub passes: u32,
+    /// What makes pixels of latents.
+    pub decoder: Decoder,
 }
 
 impl Work {
@@ -31,6 +33,7 @@ impl Work {
             pixels: u64::from(drawn_size.width_px()) * u64::from(drawn_size.height_px()),
             steps: request.steps.count(),
             passes: if request.guidance.is_active() { 2 } else { 1 },
+            decoder: request.decoder,
         }
     }
 }
@@ -48,8 +51,8 @@ struct SizePace {
     pixels: u64,
     /// One pass of one step.
     pass_seconds: Average,
-    /// VAE and encoding.
-    finish_seconds: Average,
+    /// The VAE and encoding, by each decoder.
+    finish_seconds: [Average; 2],
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -84,7 +87,7 @@ impl Pace {
             None => SizePace {
                 pixels: work.pixels,
                 pass_seconds: Average::default(),
-                finish_seconds: Average::default(),
+                finish_seconds: [Average::default(); 2],
             },
         };
         if !timings.steps.is_empty() {
@@ -92,7 +95,7 @@ impl Pace {
             size.pass_seconds
                 .observe(timings.denoise().as_secs_f64() / passes);
         }
-        size.finish_seconds
+        size.finish_seconds[work.decoder as usize]
             .observe((timings.vae_decode + timings.png_encode).as_secs_f64());
         self.sizes.push(size);
         if self.sizes.len() > SIZES {
@@ -109,8 +112,12 @@ impl Pace {
             .min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
         let scale = work.pixels as f64 / nearest.pixels as f64;
         let passes = work.steps as f64 * f64::from(work.passes);
+        // Before the first picture by one decoder, the other's: the full one for the tiny one is too much, which harms less.
+        let [asked, other] = [work.decoder as usize, 1 - work.decoder as usize]
+            .map(|decoder| nearest.finish_seconds[decoder]);
+        let finish = asked.0.or(other.0).unwrap_or_default();
         let seconds = self.text_seconds.seconds()
-            + scale * (passes * nearest.pass_seconds.seconds() + nearest.finish_seconds.seconds());
+            + scale * (passes * nearest.pass_seconds.seconds() + finish);
         Some(Duration::from_secs_f64(seconds))
     }
 }
@@ -133,6 +140,7 @@ mod tests {
             pixels,
             steps,
             passes,
+            decoder: Decoder::Full,
         }
     }
 
@@ -159,6 +167,21 @@ mod tests {
         assert!((seconds(&pace, work(1 << 20, 8, 1)) - 10.5).abs() < 1e-9);
         assert!((seconds(&pace, work(1 << 20, 4, 2)) - 10.5).abs() < 1e-9);
         assert!((seconds(&pace, work(1 << 18, 4, 1)) - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn each_decoder_has_a_pace_of_its_own() {
+        let mut pace = Pace::default();
+        let full = work(1 << 20, 4, 1);
+        let tiny = Work {
+            decoder: Decoder::Tiny,
+            ..full
+        };
+        pace.observe(full, &timings(1000, 4, 2000));
+        assert!((seconds(&pace, tiny) - 6.5).abs() < 1e-9);
+        pace.observe(tiny, &timings(1000, 4, 100));
+        assert!((seconds(&pace, tiny) - 4.6).abs() < 1e-9);
+        assert!((seconds(&pace, full) - 6.5).abs() < 1e-9);
     }
 
     #[test]

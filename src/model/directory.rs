@@ -12,7 +12,7 @@ use super::config_json::ConfigError;
 use super::digests::Digests;
 use super::held::HeldFiles;
 use super::manifest::Manifest;
-use super::quality::QualityEntry;
+use super::measurement::Measurement;
 
 /// Why a model directory cannot be used.
 #[derive(Debug, Error)]
@@ -129,6 +129,8 @@ impl ModelDirectory {
     pub const TRANSFORMER: &'static str = "transformer.xml";
     /// The IR of the VAE decoder.
     pub const VAE_DECODER: &'static str = "vae_decoder.xml";
+    /// The IR of the tiny autoencoder's decoder, where there is one.
+    pub const TINY_VAE_DECODER: &'static str = "tiny_vae_decoder.xml";
     /// The tokenizer as T5 publishes it.
     pub const SENTENCEPIECE: &'static str = "tokenizer/spiece.model";
     /// The tokenizer as the `tokenizers` library stores it; preferred where both are.
@@ -222,17 +224,19 @@ impl ModelDirectory {
         })
     }
 
-    /// Has the manifest say how near the model's pictures are to another's. The digest stays: no file of the model changes.
+    /// Has the manifest say how near the model's pictures are to another's, in place of what it said of the same before. The digest stays: no file of the model changes.
     ///
     /// # Errors
     /// When another model has taken its place meanwhile, or the manifest cannot be written.
-    pub fn record(&self, quality: QualityEntry) -> Result<(), ModelError> {
+    pub fn record(&self, measurement: Measurement) -> Result<(), ModelError> {
         let path = self.path.join(Manifest::FILE_NAME);
         let mut manifest = Self::open_unchecked(&self.path)?.manifest;
         if manifest.digest() != self.manifest.digest() {
             return Err(ModelError::Changed { path });
         }
-        manifest.quality = Some(quality);
+        let measured = &mut manifest.measured;
+        measured.retain(|earlier| !earlier.is_renewed_by(&measurement));
+        measured.push(measurement);
         let write = || -> io::Result<()> {
             let mut file = NamedTempFile::new_in(&self.path)?;
             file.as_file()

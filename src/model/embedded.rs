@@ -29,6 +29,8 @@ static FILES: &[(&str, &[u8])] = sketchbook![
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
     "text_encoder/model.safetensors",
+    "tiny_vae/config.json",
+    "tiny_vae/diffusion_pytorch_model.safetensors",
     "tokenizer/spiece.model",
     "transformer/config.json",
     "transformer/diffusion_pytorch_model.safetensors",

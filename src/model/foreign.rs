@@ -44,7 +44,7 @@ pub struct ForeignModel {
 
 /// Which of the notebook's files to take where there are several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Variant {
+pub enum NotebookFiles {
     /// Those without a suffix first.
     Plain,
     /// `_int8` and `_int4` first.
@@ -55,7 +55,7 @@ impl ForeignModel {
     /// Whether `folder` looks like one: a transformer by the notebook's name and no manifest of ours.
     pub fn is_one(folder: &Path) -> bool {
         !folder.join(super::Manifest::FILE_NAME).exists()
-            && find(folder, "transformer_ir", Variant::Plain).is_some()
+            && find(folder, "transformer_ir", NotebookFiles::Plain).is_some()
     }
 
     /// Opens `folder`; `checkpoint` is the diffusers directory, which may be `folder` itself.
@@ -65,11 +65,11 @@ impl ForeignModel {
     pub fn open(
         folder: &Path,
         checkpoint: &Path,
-        variant: Variant,
+        notebook_files: NotebookFiles,
         digests: Digests,
     ) -> Result<Self, ModelError> {
         let network = |stem: &str, missing: &'static str| {
-            find(folder, stem, variant).ok_or_else(|| ModelError::NotAModel {
+            find(folder, stem, notebook_files).ok_or_else(|| ModelError::NotAModel {
                 path: folder.to_owned(),
                 missing,
             })
@@ -153,11 +153,11 @@ impl ForeignModel {
     }
 }
 
-/// `stem.xml`, `stem_int8.xml` or `stem_int4.xml`, in the order that `variant` asks for.
-fn find(folder: &Path, stem: &str, variant: Variant) -> Option<PathBuf> {
-    let suffixes = match variant {
-        Variant::Plain => ["", "_int8", "_int4"],
-        Variant::Quantised => ["_int8", "_int4", ""],
+/// `stem.xml`, `stem_int8.xml` or `stem_int4.xml`, in the order that `notebook_files` asks for.
+fn find(folder: &Path, stem: &str, notebook_files: NotebookFiles) -> Option<PathBuf> {
+    let suffixes = match notebook_files {
+        NotebookFiles::Plain => ["", "_int8", "_int4"],
+        NotebookFiles::Quantised => ["_int8", "_int4", ""],
     };
     suffixes
         .map(|suffix| folder.join(format!("{stem}{suffix}.xml")))
@@ -274,16 +274,22 @@ mod tests {
         ] {
             fs::write(folder.path().join(name), "").unwrap();
         }
-        let name = |stem, variant| {
-            let path = find(folder.path(), stem, variant).unwrap();
+        let name = |stem, files| {
+            let path = find(folder.path(), stem, files).unwrap();
             path.file_name().unwrap().to_string_lossy().into_owned()
         };
-        assert_eq!(name("transformer_ir", Variant::Plain), "transformer_ir.xml");
         assert_eq!(
-            name("transformer_ir", Variant::Quantised),
+            name("transformer_ir", NotebookFiles::Plain),
+            "transformer_ir.xml"
+        );
+        assert_eq!(
+            name("transformer_ir", NotebookFiles::Quantised),
             "transformer_ir_int8.xml"
         );
-        assert_eq!(name("vae_decoder", Variant::Plain), "vae_decoder_int4.xml");
+        assert_eq!(
+            name("vae_decoder", NotebookFiles::Plain),
+            "vae_decoder_int4.xml"
+        );
         assert!(ForeignModel::is_one(folder.path()));
     }
 }

@@ -12,9 +12,10 @@ use super::config_json::ConfigError;
 use super::digest::hex;
 use super::directory::ModelDirectory;
 use super::index::PipelineClass;
-use super::quality::QualityEntry;
+use super::measurement::Measurement;
+use super::part::Part;
 use super::quantization::{CalibrationEntry, Quantization, QuantizationMode};
-use super::spec::{TextEncoderSpec, TransformerSpec, VaeSpec};
+use super::spec::{TextEncoderSpec, TinyVaeSpec, TransformerSpec, VaeSpec};
 
 /// How the weights of a component are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,12 +138,16 @@ pub struct Manifest {
     pub transformer: ComponentEntry<TransformerSpec>,
     /// The decoder of the autoencoder.
     pub vae_decoder: ComponentEntry<VaeSpec>,
+    /// The decoder of the tiny autoencoder, where the model has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiny_vae_decoder: Option<ComponentEntry<TinyVaeSpec>>,
     /// Where the ranges of activations come from, where any are computed in integers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationEntry>,
-    /// How near its pictures are to those of the model that it was made from, once that was measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quality: Option<QualityEntry>,
+    /// How near its pictures are to those of the model that it was made from, and how fast it draws beside it, where that was
+    /// measured: the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<Measurement>,
     /// Every file but this one, by its path with forward slashes.
     pub files: BTreeMap<String, FileEntry>,
 }
@@ -150,16 +155,6 @@ pub struct Manifest {
 impl Manifest {
     /// The layout that this version writes and reads.
     pub const FORMAT: u32 = 1;
-    /// What every model has beside a tokenizer.
-    const REQUIRED: [&str; 7] = [
-        ModelDirectory::TEXT_ENCODER,
-        "text_encoder.bin",
-        ModelDirectory::TRANSFORMER,
-        "transformer.bin",
-        ModelDirectory::VAE_DECODER,
-        "vae_decoder.bin",
-        ModelDirectory::SCHEDULER,
-    ];
     /// Its file name.
     pub const FILE_NAME: &'static str = "manifest.json";
 
@@ -186,14 +181,7 @@ impl Manifest {
         }
         let manifest: Self = serde_json::from_str(text)?;
         manifest.check_numbers()?;
-        let missing = Self::REQUIRED
-            .into_iter()
-            .find(|&name| !manifest.files.contains_key(name));
-        if let Some(missing) = missing.or(manifest
-            .tokenizer()
-            .is_none()
-            .then_some(ModelDirectory::SENTENCEPIECE))
-        {
+        if let Some(missing) = manifest.missing_file() {
             return Err(ConfigError::invalid(
                 "files",
                 format!("without {missing}"),
@@ -217,12 +205,38 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// A file that a model of these components cannot be without and that is not listed.
+    fn missing_file(&self) -> Option<String> {
+        let of_components = self
+            .parts()
+            .flat_map(|part| [part.xml().to_owned(), part.bin()]);
+        of_components
+            .chain([ModelDirectory::SCHEDULER.to_owned()])
+            .find(|name| !self.files.contains_key(name))
+            .or_else(|| {
+                let without = self.tokenizer().is_none();
+                without.then(|| ModelDirectory::SENTENCEPIECE.to_owned())
+            })
+    }
+
+    /// The networks that it has.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        let has_tiny = self.tiny_vae_decoder.is_some();
+        Part::ALL
+            .into_iter()
+            .filter(move |part| part.is_required() || has_tiny)
+    }
+
     /// Holds the numbers to the same ranges as when they were read from the checkpoint: a manifest is a file like any
     /// other.
     fn check_numbers(&self) -> Result<(), ConfigError> {
         TextEncoderSpec::from_json(&serde_json::to_string(&self.text_encoder.spec)?)?;
         TransformerSpec::from_json(&serde_json::to_string(&self.transformer.spec)?)?;
         VaeSpec::from_json(&serde_json::to_string(&self.vae_decoder.spec)?)?;
+        if let Some(tiny) = &self.tiny_vae_decoder {
+            TinyVaeSpec::from_json(&serde_json::to_string(&tiny.spec)?)?;
+            tiny.spec.check_beside(&self.vae_decoder.spec)?;
+        }
         self.defaults.check()
     }
 

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::manifest::WeightsFormat;
+
 /// How far a component is computed in integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,6 +60,9 @@ pub struct Quantization {
     /// Weights that share a scale in 4-bit weights; a row in 8-bit ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<usize>,
+    /// How the rows of its table of embeddings are stored, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embeddings: Option<WeightsFormat>,
     /// Operations that are computed in integers.
     pub operations: usize,
     /// Operations that stayed in floats although the mode means them, by the names that profiles have for them.

@@ -1,6 +1,6 @@
-//! The shapes of the three networks, as their configurations declare them.
+//! The shapes of the networks, as their configurations declare them.
 //!
-//! Sources: transformers 5.23 `T5Config`; diffusers 0.42 `PixArtTransformer2DModel`, `AutoencoderKL`.
+//! Sources: transformers 5.23 `T5Config`; diffusers 0.42 `PixArtTransformer2DModel`, `AutoencoderKL`, `AutoencoderTiny`.
 
 use serde::{Deserialize, Serialize};
 
@@ -275,6 +275,115 @@ impl VaeSpec {
     }
 }
 
+/// The decoder of the tiny autoencoder (TAESD): plain convolutions for the latents of another autoencoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TinyVaeSpec {
+    /// Channels of each level, from the latents outwards; all the same.
+    pub decoder_block_out_channels: Vec<usize>,
+    /// Blocks of each level.
+    pub num_decoder_blocks: Vec<usize>,
+    /// Channels of the latents.
+    pub latent_channels: usize,
+    /// Channels of the picture: 3.
+    pub out_channels: usize,
+    /// What latents are divided by before decoding; 1 where they are taken as the transformer leaves them.
+    pub scaling_factor: f64,
+}
+
+impl TinyVaeSpec {
+    /// Reads the `config.json` of an `AutoencoderTiny`.
+    ///
+    /// # Errors
+    /// When a key is missing, out of range, or asks for what `AutoencoderTiny` cannot compute.
+    pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        let config = ConfigJson::parse(text)?;
+        config.expect_text("_class_name", &[Self::CLASS])?;
+        config.expect_text("act_fn", &["relu"])?;
+        config.expect_text("upsample_fn", &["nearest"])?;
+        let spec = Self {
+            decoder_block_out_channels: config.sizes("decoder_block_out_channels", 8, MAX_WIDTH)?,
+            num_decoder_blocks: config.sizes("num_decoder_blocks", 8, 64)?,
+            latent_channels: config.size("latent_channels", 1024)?,
+            out_channels: config.size("out_channels", 16)?,
+            scaling_factor: config.positive("scaling_factor", 1.0)?,
+        };
+        let doubling = config.optional_size("upsampling_scaling_factor", 16)?;
+        if let Some(factor) = doubling.filter(|&factor| factor != 2) {
+            return Err(ConfigError::invalid(
+                "upsampling_scaling_factor",
+                factor,
+                "2",
+            ));
+        }
+        if spec.out_channels != 3 {
+            return Err(ConfigError::invalid(
+                "out_channels",
+                spec.out_channels,
+                "3: red, green, blue",
+            ));
+        }
+        let levels = spec.decoder_block_out_channels.len();
+        if spec.num_decoder_blocks.len() != levels {
+            return Err(ConfigError::invalid(
+                "num_decoder_blocks",
+                format!("{:?}", spec.num_decoder_blocks),
+                format!("{levels} numbers, as many as decoder_block_out_channels has"),
+            ));
+        }
+        if spec
+            .decoder_block_out_channels
+            .iter()
+            .any(|&channels| channels != spec.width())
+        {
+            return Err(ConfigError::invalid(
+                "decoder_block_out_channels",
+                format!("{:?}", spec.decoder_block_out_channels),
+                "the same number for all levels: no layer in between changes it",
+            ));
+        }
+        Ok(spec)
+    }
+
+    /// Holds that it decodes the latents of `full`.
+    ///
+    /// # Errors
+    /// When those have other channels, or become another number of pixels.
+    pub fn check_beside(&self, full: &VaeSpec) -> Result<(), ConfigError> {
+        if self.latent_channels != full.latent_channels {
+            return Err(ConfigError::invalid(
+                "latent_channels",
+                self.latent_channels,
+                format!("{}, as the model's own VAE has", full.latent_channels),
+            ));
+        }
+        if self.scale_factor() != full.scale_factor() {
+            return Err(ConfigError::invalid(
+                "decoder_block_out_channels",
+                format!("{:?}", self.decoder_block_out_channels),
+                format!(
+                    "a list of {}: the model's own VAE makes {} pixels of a latent's side",
+                    full.block_out_channels.len(),
+                    full.scale_factor()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// What diffusers calls it.
+    pub const CLASS: &'static str = "AutoencoderTiny";
+
+    /// Channels of every level.
+    pub fn width(&self) -> usize {
+        self.decoder_block_out_channels[0]
+    }
+
+    /// Pixels on one side of a latent: every level but the last doubles.
+    pub fn scale_factor(&self) -> usize {
+        1 << (self.decoder_block_out_channels.len() - 1)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -332,12 +441,39 @@ mod tests {
         assert!(error.to_string().contains("norm_num_groups"), "{error}");
     }
 
+    #[test]
+    fn a_tiny_decoder_that_diffusers_could_not_compute_is_refused_by_key() {
+        let published = json!({
+            "_class_name": "AutoencoderTiny", "act_fn": "relu", "upsample_fn": "nearest", "latent_channels": 4,
+            "out_channels": 3, "decoder_block_out_channels": [64, 64, 64, 64], "num_decoder_blocks": [3, 3, 3, 1],
+            "upsampling_scaling_factor": 2, "scaling_factor": 1.0
+        });
+        let spec = TinyVaeSpec::from_json(&published.to_string()).unwrap();
+        assert_eq!((spec.width(), spec.scale_factor()), (64, 8));
+        for (key, value) in [
+            ("_class_name", json!("AutoencoderKL")),
+            ("act_fn", json!("silu")),
+            ("upsample_fn", json!("bilinear")),
+            ("upsampling_scaling_factor", json!(4)),
+            ("decoder_block_out_channels", json!([64, 32, 64, 64])),
+            ("num_decoder_blocks", json!([3, 3, 3])),
+            ("out_channels", json!(4)),
+            ("scaling_factor", json!(0)),
+        ] {
+            let mut config = published.clone();
+            config[key] = value;
+            let error = TinyVaeSpec::from_json(&config.to_string()).unwrap_err();
+            assert!(error.to_string().contains(key), "{key}: {error}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_an_error_or_a_spec_and_never_a_panic(text in "\\PC*") {
             let _ = TextEncoderSpec::from_json(&text);
             let _ = TransformerSpec::from_json(&text);
             let _ = VaeSpec::from_json(&text);
+            let _ = TinyVaeSpec::from_json(&text);
         }
 
         #[test]
@@ -348,11 +484,13 @@ mod tests {
                 "d_model": numbers[0], "d_kv": numbers[1], "d_ff": numbers[2], "num_heads": numbers[3],
                 "vocab_size": numbers[4], "relative_attention_num_buckets": numbers[5],
                 "block_out_channels": [numbers[0], numbers[1]], "layers_per_block": numbers[2],
-                "latent_channels": numbers[3], "out_channels": 3, "norm_num_groups": numbers[4]
+                "latent_channels": numbers[3], "out_channels": 3, "norm_num_groups": numbers[4],
+                "decoder_block_out_channels": [numbers[0], numbers[0]], "num_decoder_blocks": [numbers[1], numbers[2]]
             }).to_string();
             let _ = TextEncoderSpec::from_json(&config);
             let _ = TransformerSpec::from_json(&config);
             let _ = VaeSpec::from_json(&config);
+            let _ = TinyVaeSpec::from_json(&config);
         }
     }
 }

@@ -9,6 +9,7 @@ use super::embedding_cache::Embeddings;
 use super::noise::TorchGenerator;
 use super::schedule::Schedule;
 use super::text::{Both, frozen_length};
+use super::vae::Decoders;
 use super::{Event, ModelFacts, PipelineError, Watch, check_finite, guidance, tensor_of};
 use crate::domain::{GenerateRequest, ImageSize};
 use crate::engine::{Graph, Tensor};
@@ -18,6 +19,7 @@ pub(super) const STAGE: &str = "transformer";
 /// All that one picture's loop needs.
 pub(super) struct Denoise<'a> {
     pub(super) transformer: &'a mut dyn Graph,
+    pub(super) decoders: &'a mut Decoders,
     pub(super) facts: &'a ModelFacts,
     pub(super) schedule: &'a Schedule,
     pub(super) text: &'a Both<Embeddings>,
@@ -61,12 +63,21 @@ impl Denoise<'_> {
                 format!("scheduler, step {}", step + 1),
                 &latents,
             )?;
-            times.push(start.elapsed());
+            let took = start.elapsed();
+            times.push(took);
+            let denoised = stepped.denoised.view();
+            let preview = if watch.wants_preview(step) {
+                self.decoders.preview(denoised, self.facts, watch)
+            } else {
+                None
+            };
             watch.observe(Event::Stepped {
                 step,
                 steps: timesteps.len(),
+                took,
                 latents: latents.view(),
-                denoised: stepped.denoised.view(),
+                denoised,
+                preview: preview.as_ref().map(|decoded| decoded.view()),
             });
         }
         Ok(latents)

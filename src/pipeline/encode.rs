@@ -72,7 +72,9 @@ mod tests {
     use image::ImageFormat;
 
     use super::*;
-    use crate::domain::{ImageSize, Prompt, RequestDefaults, RequestDraft, SchedulerKind, Seed};
+    use crate::domain::{
+        Decoder, ImageSize, Prompt, RequestDefaults, RequestDraft, SchedulerKind, Seed,
+    };
 
     /// A soft gradient with an edge: something that a quality can be seen on.
     fn picture() -> Rgb8 {
@@ -92,6 +94,7 @@ mod tests {
     fn request(format: OutputFormat, compression: Option<u32>) -> GenerateRequest {
         let defaults = RequestDefaults {
             scheduler: SchedulerKind::Lcm,
+            decoder: Decoder::Full,
             size: ImageSize::new(48, 32).unwrap(),
             resolution_binning: false,
         };

@@ -33,7 +33,7 @@ use ndarray::Array4;
 pub use embedding_store::EmbeddingStore;
 pub use error::PipelineError;
 pub use plan::{Plan, Planner, TokenCount};
-pub use preview::{LatentToRgb, PreviewFit};
+pub use preview::{LatentToRgb, PreviewFit, preview_file};
 pub use text::TextKeeping;
 pub use watch::{Event, Unwatched, Watch};
 
@@ -42,6 +42,7 @@ use crate::engine::{Graph, Tensor};
 use crate::model::PipelineClass;
 use pixels::Rgb8;
 use text::{Reading, TextEncoder};
+use vae::Decoders;
 
 /// Draws pictures: the seam that everything above the pipeline sees.
 pub trait Generate {
@@ -115,11 +116,13 @@ pub struct ModelFacts {
     pub vae_scale_factor: usize,
     /// What latents are divided by before decoding.
     pub vae_scaling_factor: f32,
+    /// The same before the tiny decoder; none where the model has no such decoder.
+    pub tiny_vae_scaling_factor: Option<f32>,
     /// Rows and columns of image tokens, the only ones that a traced transformer draws.
     pub frozen_grid: Option<(usize, usize)>,
 }
 
-/// The three networks.
+/// The networks.
 pub struct Networks {
     /// T5.
     pub text_encoder: Box<dyn Graph>,
@@ -127,6 +130,8 @@ pub struct Networks {
     pub transformer: Box<dyn Graph>,
     /// The VAE's decoder.
     pub vae_decoder: Box<dyn Graph>,
+    /// The tiny autoencoder's, where there is one.
+    pub tiny_vae_decoder: Option<Box<dyn Graph>>,
 }
 
 /// A model that is ready to draw.
@@ -134,7 +139,7 @@ pub struct Pipeline {
     planner: Arc<Planner>,
     text: TextEncoder,
     transformer: Box<dyn Graph>,
-    vae_decoder: Box<dyn Graph>,
+    decoders: Decoders,
 }
 
 impl Pipeline {
@@ -144,7 +149,10 @@ impl Pipeline {
             planner,
             text: TextEncoder::new(networks.text_encoder, TextKeeping::default()),
             transformer: networks.transformer,
-            vae_decoder: networks.vae_decoder,
+            decoders: Decoders {
+                full: networks.vae_decoder,
+                tiny: networks.tiny_vae_decoder,
+            },
         }
     }
 
@@ -178,7 +186,8 @@ impl Pipeline {
             watch,
             make_room: &mut || {
                 self.transformer.release();
-                self.vae_decoder.release();
+                // The tiny one would make none.
+                self.decoders.full.release();
             },
         };
         read(&mut self.text, &mut reading)
@@ -188,7 +197,7 @@ impl Pipeline {
     fn load_others(&mut self) -> Result<Duration, PipelineError> {
         let others = [
             (denoise::STAGE, &mut self.transformer),
-            (vae::STAGE, &mut self.vae_decoder),
+            (vae::STAGE, &mut self.decoders.full),
         ];
         let mut took = Duration::ZERO;
         for (stage, graph) in others {
@@ -255,6 +264,7 @@ impl Generate for Pipeline {
         timings.text_encode = start.elapsed();
         let latents = denoise::Denoise {
             transformer: self.transformer.as_mut(),
+            decoders: &mut self.decoders,
             facts,
             schedule: &plan.schedule,
             text: &text,
@@ -265,7 +275,8 @@ impl Generate for Pipeline {
         // Decoding takes the most memory of all.
         self.release_idle(watch);
         let decoded = timed(&mut timings.vae_decode, || {
-            vae::decode(self.vae_decoder.as_mut(), latents, facts, watch)
+            self.decoders
+                .decode(request.decoder, latents.view(), facts, watch)
         })?;
         watch.observe(Event::Decoded {
             image: decoded.view(),

@@ -11,8 +11,8 @@ use super::text::Both;
 use super::tokenizer::{PromptTokenizer, PromptTokens};
 use super::{ModelFacts, PipelineError, caption};
 use crate::domain::{
-    GenerateRequest, ImageSize, OutputFormat, Prompt, RequestDefaults, SchedulerKind, Steps,
-    Warning,
+    Decoder, GenerateRequest, ImageSize, InvalidRequest, OutputFormat, Prompt, RequestDefaults,
+    SchedulerKind, Steps, Warning,
 };
 use crate::model::{Bins, SchedulerConfig};
 
@@ -111,6 +111,11 @@ impl Planner {
         u32::try_from(self.facts.vae_scale_factor * self.facts.patch_size).unwrap_or(u32::MAX)
     }
 
+    /// Whether the model has a tiny decoder beside its own.
+    pub fn has_tiny_decoder(&self) -> bool {
+        self.facts.tiny_vae_scaling_factor.is_some()
+    }
+
     /// The aspect bins of the checkpoint, if it has any.
     pub fn bins(&self) -> Option<&'static Bins> {
         let sample_size = u32::try_from(self.facts.sample_size).ok()?;
@@ -134,6 +139,9 @@ impl Planner {
     /// When the request does not suit the model.
     pub fn plan(&self, request: &GenerateRequest) -> Result<Plan, PipelineError> {
         let drawn_size = self.drawn_size(request)?;
+        if request.decoder == Decoder::Tiny && !self.has_tiny_decoder() {
+            return Err(InvalidRequest::NoTinyDecoder.into());
+        }
         let schedule = Schedule::new(request.scheduler, &self.scheduler, request.steps)?;
         let mut warnings = warnings_of(request, drawn_size);
 
@@ -306,7 +314,7 @@ impl fmt::Debug for Planner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Compression, Guidance, InvalidRequest, RequestDraft, Seed};
+    use crate::domain::{Compression, Guidance, RequestDraft, Seed};
     use crate::model::PipelineClass;
 
     const SPIECE: &[u8] = include_bytes!("../../models/sketchbook/tokenizer/spiece.model");
@@ -328,6 +336,7 @@ mod tests {
             micro_conditions: false,
             vae_scale_factor: 8,
             vae_scaling_factor: 0.5,
+            tiny_vae_scaling_factor: None,
             frozen_grid: None,
         }
     }
@@ -336,6 +345,7 @@ mod tests {
         let scheduler = SchedulerConfig::from_json(scheduler).unwrap();
         let defaults = RequestDefaults {
             scheduler: scheduler.kind(),
+            decoder: Decoder::Full,
             size: ImageSize::new(128, 128).unwrap(),
             resolution_binning: false,
         };

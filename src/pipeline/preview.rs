@@ -177,17 +177,13 @@ fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<[f64; COLOURS]>) -> Option<Ve
 }
 
 impl LatentToRgb {
-    /// A preview of the request's picture, in its size and format, from what a step predicted ([`Event::Stepped`]).
+    /// What a step predicted ([`Event::Stepped`]), one pixel a latent.
     ///
-    /// `denoised`: f32 `[1, C, h, w]`. Scaled bilinearly from one pixel a latent and cut as the picture itself will be.
+    /// `denoised`: f32 `[1, C, h, w]` → f32 `[1, 3, h, w]`, about -1 to 1.
     ///
     /// # Errors
-    /// When the latents have another number of channels than those that it was fitted to, or the encoder fails.
-    pub fn draw(
-        &self,
-        denoised: ArrayView4<'_, f32>,
-        request: &GenerateRequest,
-    ) -> Result<Vec<u8>, PipelineError> {
+    /// When the latents have another number of channels than those that it was fitted to.
+    pub fn decode(&self, denoised: ArrayView4<'_, f32>) -> Result<Array4<f32>, PipelineError> {
         let (batch, channels, rows, columns) = denoised.dim();
         if (batch, channels) != (1, self.weights.len()) {
             return Err(PipelineError::Shape {
@@ -196,7 +192,7 @@ impl LatentToRgb {
                 got: denoised.shape().to_vec(),
             });
         }
-        let small = Array4::from_shape_fn((1, COLOURS, rows, columns), |(_, colour, y, x)| {
+        let colours = Array4::from_shape_fn((1, COLOURS, rows, columns), |(_, colour, y, x)| {
             self.weights
                 .iter()
                 .enumerate()
@@ -204,18 +200,34 @@ impl LatentToRgb {
                     sum + denoised[[0, channel, y, x]] * weights[colour]
                 })
         });
-        let picture = pixels::to_rgb8(pixels::resize_and_crop(small, request.size).view())?;
-        Ok(encode::encode(&picture, request, &[])?)
+        Ok(colours)
     }
+}
+
+/// The file of a preview, in the size and format of the request's picture: scaled bilinearly and cut as that will be.
+///
+/// `decoded`: f32 `[1, 3, h, w]`, about -1 to 1, of any size.
+///
+/// # Errors
+/// When the encoder fails.
+pub fn preview_file(
+    decoded: Array4<f32>,
+    request: &GenerateRequest,
+) -> Result<Vec<u8>, PipelineError> {
+    let picture = pixels::to_rgb8(pixels::resize_and_crop(decoded, request.size).view())?;
+    Ok(encode::encode(&picture, request, &[])?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::domain::{
-        ImageSize, OutputFormat, Prompt, RequestDefaults, RequestDraft, SchedulerKind, Seed,
+        Decoder, ImageSize, OutputFormat, Prompt, RequestDefaults, RequestDraft, SchedulerKind,
+        Seed,
     };
     use crate::pipeline::noise::TorchGenerator;
 
@@ -224,6 +236,7 @@ mod tests {
     fn request(size: &str, output_format: OutputFormat) -> GenerateRequest {
         let defaults = RequestDefaults {
             scheduler: SchedulerKind::Lcm,
+            decoder: Decoder::Full,
             size: size.parse().unwrap(),
             resolution_binning: false,
         };
@@ -267,8 +280,10 @@ mod tests {
             fit.observe(Event::Stepped {
                 step,
                 steps: 2,
+                took: Duration::ZERO,
                 latents: other.view(),
                 denoised: denoised.view(),
+                preview: None,
             });
         }
         fit.observe(Event::Decoded {
@@ -327,9 +342,8 @@ mod tests {
         for format in OutputFormat::ALL {
             // 48x40 is what 6 × 5 latents cover; the other is cut out of it.
             for size in ["40x48", "33x21"] {
-                let file = map
-                    .draw(latents(4, 1).view(), &request(size, format))
-                    .unwrap();
+                let colours = map.decode(latents(4, 1).view()).unwrap();
+                let file = preview_file(colours, &request(size, format)).unwrap();
                 let picture = if format == OutputFormat::Png {
                     let mut reader = ::png::Decoder::new(std::io::Cursor::new(file))
                         .read_info()
@@ -349,9 +363,7 @@ mod tests {
 
     #[test]
     fn latents_of_another_model_are_refused() {
-        let error = known_map(4)
-            .draw(latents(16, 1).view(), &request("40x48", OutputFormat::Png))
-            .unwrap_err();
+        let error = known_map(4).decode(latents(16, 1).view()).unwrap_err();
         assert!(
             error.to_string().contains("[1, 4, height, width]"),
             "{error}"

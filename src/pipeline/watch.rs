@@ -34,10 +34,15 @@ pub enum Event<'a> {
         step: usize,
         /// How many there are.
         steps: usize,
+        /// Time of transformer, guidance and scheduler.
+        took: Duration,
         /// The latents after it.
         latents: ArrayView4<'a, f32>,
-        /// The clean latents that it predicted, which a preview is drawn from.
+        /// The clean latents that it predicted.
         denoised: ArrayView4<'a, f32>,
+        /// These as the tiny decoder sees them, f32 `[1, 3, height, width]`, about -1 to 1; where the watch wants that and the
+        /// model has such a decoder.
+        preview: Option<ArrayView4<'a, f32>>,
     },
     /// The VAE is done. Before resize and crop.
     Decoded {
@@ -50,6 +55,11 @@ pub enum Event<'a> {
 pub trait Watch {
     /// Whether to stop; looked at between steps and every few milliseconds inside of one.
     fn cancelled(&self) -> bool;
+
+    /// Whether the preview of a step, from 0, is worth the time of the tiny decoder.
+    fn wants_preview(&self, _step: usize) -> bool {
+        false
+    }
 
     /// Something has been computed.
     fn observe(&mut self, event: Event<'_>);

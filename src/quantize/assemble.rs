@@ -69,17 +69,17 @@ impl Assembly<'_> {
             let replaced = self
                 .work
                 .iter()
-                .any(|work| name == work.part.xml() || *name == bin_name(work.part));
+                .any(|work| name == work.part.xml() || *name == work.part.bin());
             if !replaced {
                 staging.adopt(self.source.path(), name, entry)?;
             }
         }
         for work in &self.work {
-            let bin = staging.path(&bin_name(work.part));
+            let bin = staging.path(&work.part.bin());
             let written = work
                 .component
                 .write(&work.options, &work.observed, &bin, progress)?;
-            staging.record(&bin_name(work.part), &written.bin);
+            staging.record(&work.part.bin(), &written.bin);
             staging.write(work.part.xml(), written.xml.as_bytes())?;
             self.prove(work, &written, &staging.path(work.part.xml()), runtime)?;
             note(&mut manifest, work, written, self.calibration.as_ref());
@@ -92,7 +92,7 @@ impl Assembly<'_> {
         }
         manifest.calibration = self.calibration;
         // What was measured is the other model's.
-        manifest.quality = None;
+        manifest.measured = Vec::new();
         env!("CARGO_PKG_VERSION").clone_into(&mut manifest.pixart);
         runtime.version().clone_into(&mut manifest.openvino);
         manifest.files = staging.files().clone();
@@ -124,10 +124,6 @@ impl Assembly<'_> {
     }
 }
 
-fn bin_name(part: Part) -> String {
-    part.xml().replace(".xml", ".bin")
-}
-
 /// Tells the manifest of a component that was quantised.
 fn note(
     manifest: &mut Manifest,
@@ -153,6 +149,11 @@ fn note(
         Part::TextEncoder => change(&mut manifest.text_encoder, work, written, calibration),
         Part::Transformer => change(&mut manifest.transformer, work, written, calibration),
         Part::VaeDecoder => change(&mut manifest.vae_decoder, work, written, calibration),
+        Part::TinyVaeDecoder => {
+            if let Some(entry) = &mut manifest.tiny_vae_decoder {
+                change(entry, work, written, calibration);
+            }
+        }
     }
 }
 

@@ -114,8 +114,8 @@ mod tests {
     use super::*;
     use crate::convert::Progress;
     use crate::domain::{
-        Generated, ImageSize, Prompt, Receipt, RequestDefaults, RequestDraft, SchedulerKind, Seed,
-        Timings,
+        Decoder, Generated, ImageSize, Prompt, Receipt, RequestDefaults, RequestDraft,
+        SchedulerKind, Seed, Timings,
     };
     use crate::engine::EngineError;
     use crate::quantize::statistics::Reduction;
@@ -213,6 +213,7 @@ mod tests {
     fn requests(count: u64) -> Vec<GenerateRequest> {
         let defaults = RequestDefaults {
             scheduler: SchedulerKind::Lcm,
+            decoder: Decoder::Full,
             size: ImageSize::new(64, 64).unwrap(),
             resolution_binning: false,
         };

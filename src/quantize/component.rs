@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::observed::write_observed;
 use super::plan::{Choice, Observed, Treatment, WeightsChoice, plan};
-use super::points::Points;
+use super::points::{Kind, Points};
 use super::rewrite::{column_maxima, rewrite};
 use super::trial::write_trial;
 use super::{Progress, QuantizeError};
@@ -19,6 +19,8 @@ pub struct ComponentOptions {
     pub mode: QuantizationMode,
     /// How weights are stored; what is computed in integers has 8 bits whatever this says.
     pub weights: WeightsChoice,
+    /// How the rows of a table of embeddings are stored.
+    pub embeddings: WeightsChoice,
     /// SmoothQuant's exponent; none leaves channels as they are.
     pub smoothing: Option<f32>,
     /// Operations that stay in floats.
@@ -33,9 +35,9 @@ impl ComponentOptions {
 
     /// As manifests have it.
     pub fn stored(&self) -> WeightsFormat {
-        match (self.mode, self.weights) {
-            (QuantizationMode::Full, _) | (_, WeightsChoice::Int8) => WeightsFormat::Int8,
-            _ => WeightsFormat::Int4,
+        match self.mode {
+            QuantizationMode::Full => WeightsFormat::Int8,
+            _ => self.weights.stored(),
         }
     }
 
@@ -50,8 +52,7 @@ impl ComponentOptions {
             },
             // Kernels have too few inputs for groups of them.
             convolution: WeightsChoice::Int8,
-            // A table's rows are read one at a time: they have 8 bits in every mode.
-            embedding: WeightsChoice::Int8,
+            embedding: self.embeddings,
             linear_activations: full,
             convolution_activations: in_integers,
             attention: in_integers,
@@ -180,6 +181,7 @@ impl Component {
                     QuantizationMode::Full => None,
                     _ => options.weights.group(),
                 },
+                embeddings: self.has_table().then(|| options.embeddings.stored()),
                 operations: treatments
                     .iter()
                     .filter(|treatment| treatment.in_integers())
@@ -209,6 +211,11 @@ impl Component {
             _ => elements,
         };
         self.bytes().saturating_sub(float) + stored
+    }
+
+    fn has_table(&self) -> bool {
+        let mut operations = self.points.operations.iter();
+        operations.any(|operation| operation.kind == Kind::Embedding)
     }
 
     fn weight_elements(&self) -> u64 {
@@ -281,6 +288,7 @@ mod tests {
             component.takers(&ComponentOptions {
                 mode,
                 weights: WeightsChoice::Int8,
+                embeddings: WeightsChoice::Int8,
                 smoothing: None,
                 in_float: in_float.iter().map(|&name| name.clone()).collect(),
             })

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::points::{Kind, Operation, Points};
+use crate::model::WeightsFormat;
 
 /// Lowest of 256 levels by the highest, where a range is symmetric: -128 by 127.
 const LOWEST_BY_HIGHEST: f32 = 128.0 / 127.0;
@@ -26,6 +27,14 @@ pub enum WeightsChoice {
 }
 
 impl WeightsChoice {
+    /// As manifests have it.
+    pub(super) fn stored(self) -> WeightsFormat {
+        match self {
+            Self::Int8 => WeightsFormat::Int8,
+            Self::Int4Symmetric { .. } | Self::Int4Asymmetric { .. } => WeightsFormat::Int4,
+        }
+    }
+
     /// Inputs that share a scale; a row's where there is none.
     pub(super) fn group(self) -> Option<usize> {
         match self {

@@ -38,7 +38,7 @@ pub(super) fn inputs_of(part: Part, manifest: &Manifest) -> Vec<(&'static str, T
             }
             inputs
         }
-        Part::VaeDecoder => {
+        Part::VaeDecoder | Part::TinyVaeDecoder => {
             let channels = manifest.vae_decoder.spec.latent_channels;
             vec![("latents", zeros(&[1, channels, LATENTS, LATENTS]))]
         }

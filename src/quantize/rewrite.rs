@@ -247,6 +247,12 @@ impl<'a> Rewriting<'a> {
         let operation = &self.points.operations[index];
         let weights = operation.weights.as_ref().expect("a table has its rows");
         let rows = graph.scoped(operation.name.clone(), |graph| {
+            if let Some(WeightsChoice::Int4Symmetric { group }) = self.treatments[index].weights
+                && group.is_multiple_of(2)
+                && fits(weights, group)
+            {
+                return self.rows_of_grouped_table(graph, weights, group, ids);
+            }
             let (levels, scales) = self.int8_rows(graph, weights, None)?;
             let levels = graph.gather(levels, ids)?;
             let levels = graph.convert(levels, ElementType::F32);
@@ -257,6 +263,61 @@ impl<'a> Rewriting<'a> {
         })?;
         self.progress.advance(weights.elements() as u64);
         Ok(rows)
+    }
+
+    /// Rows of a table of 4-bit levels, one f16 scale for each `group` columns.
+    ///
+    /// No device is known to look rows of 4 bits up, so a byte holds two levels, of the first and of the second half of a group, and
+    /// is taken apart when its row has been looked up.
+    fn rows_of_grouped_table(
+        &self,
+        graph: &mut Graph,
+        weights: &Weights,
+        group: usize,
+        ids: Value,
+    ) -> Result<Value, QuantizeError> {
+        let (rows, columns) = (weights.constant.shape[0], weights.constant.shape[1]);
+        let (groups, half) = (columns / group, group / 2);
+        let mut scales: Vec<f16> = Vec::with_capacity(rows * groups);
+        let mut packed = Vec::with_capacity(columns / 2);
+        let stored = graph.constant(ElementType::I8, &[rows, groups, half], |bin| {
+            each_row(self.network, &weights.constant, |row| {
+                packed.clear();
+                for values in row.chunks_exact(group) {
+                    let (first, second) = values.split_at(half);
+                    let pairs = first.iter().zip(second);
+                    let pairs: Vec<f32> = pairs.flat_map(|(&a, &b)| [a, b]).collect();
+                    scales.push(quantise_int4(&pairs, &mut packed));
+                }
+                // Levels from -8 … 7 in two's complement to 0 … 15, and their byte from 0 … 255 to -128 … 127.
+                for byte in &mut packed {
+                    *byte ^= 0x88 ^ 0x80;
+                }
+                Ok(bin.write(&packed)?)
+            })
+        })?;
+        let scale = graph.constant(ElementType::F16, &[rows, groups, 1], |bin| {
+            bin.write(cast_slice(&scales))
+        })?;
+        let bytes = graph.gather(stored, ids)?;
+        let bytes = graph.convert(bytes, ElementType::F32);
+        let (offset, sixteen, eight) = (
+            graph.scalar(128.0)?,
+            graph.scalar(16.0)?,
+            graph.scalar(8.0)?,
+        );
+        let bytes = graph.add(bytes, offset);
+        let high = graph.divide(bytes, sixteen);
+        let high = graph.floor(high);
+        let above = graph.multiply(high, sixteen);
+        let low = graph.subtract(bytes, above);
+        let levels = graph.concat(&[low, high], -1);
+        let levels = graph.subtract(levels, eight);
+        let scale = graph.gather(scale, ids)?;
+        let scale = graph.convert(scale, ElementType::F32);
+        let scaled = graph.multiply(levels, scale);
+        let rows = graph.reshape(scaled, &[0, 0, -1])?;
+        Ok(graph.convert(rows, weights.constant.element))
     }
 
     /// i8 levels in the weights' own shape, columns multiplied by `factors` before, and the scale of each row.

@@ -1,11 +1,13 @@
 //! One job on the worker's thread: picture after picture, each step told to those who wait.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use ndarray::ArrayView4;
 
 use super::Ready;
 use crate::domain::{GenerateRequest, Generated};
 use crate::jobs::{Assignments, Job, Preview};
-use crate::pipeline::{Event, LatentToRgb, PipelineError, Watch};
+use crate::pipeline::{Event, LatentToRgb, PipelineError, Watch, preview_file};
 use crate::telemetry::{Metrics, Stage};
 
 /// Draws all pictures of a job, and hands over each as it is finished.
@@ -30,7 +32,6 @@ pub(super) fn draw(
             index,
             preview,
             previews: preview_steps(job.order().partial_images, request.steps.count()),
-            since: Instant::now(),
         };
         let picture = ready.generate.generate(&request, &mut watch)?;
         record(metrics, &picture);
@@ -87,12 +88,42 @@ struct JobWatch<'a> {
     preview: Option<&'a LatentToRgb>,
     /// Steps after which a preview is due.
     previews: Vec<usize>,
-    since: Instant,
+}
+
+impl JobWatch<'_> {
+    /// Which preview is due after `done` steps.
+    fn due(&self, done: usize) -> Option<u8> {
+        let number = self.previews.iter().position(|&due| due == done)?;
+        u8::try_from(number).ok()
+    }
+
+    /// The preview that is due after `done` steps, of what the tiny decoder has made or else of the colours of latents.
+    fn preview(
+        &self,
+        done: usize,
+        denoised: ArrayView4<'_, f32>,
+        decoded: Option<ArrayView4<'_, f32>>,
+    ) -> Option<Preview> {
+        let partial_image_index = self.due(done)?;
+        let decoded = match decoded {
+            Some(decoded) => decoded.to_owned(),
+            None => self.preview?.decode(denoised).ok()?,
+        };
+        Some(Preview {
+            image_index: self.index,
+            partial_image_index,
+            image: preview_file(decoded, self.request).ok()?,
+        })
+    }
 }
 
 impl Watch for JobWatch<'_> {
     fn cancelled(&self) -> bool {
         self.job.stop().is_some()
+    }
+
+    fn wants_preview(&self, step: usize) -> bool {
+        self.due(step + 1).is_some()
     }
 
     fn observe(&mut self, event: Event<'_>) {
@@ -102,26 +133,21 @@ impl Watch for JobWatch<'_> {
                 loaded(self.metrics, took);
             }
             Event::TextEncoderReleased => self.metrics.set_text_encoder_resident(false),
-            Event::Stepped { step, denoised, .. } => {
-                self.metrics.step(self.since.elapsed());
+            Event::Stepped {
+                step,
+                took,
+                denoised,
+                preview,
+                ..
+            } => {
+                self.metrics.step(took);
                 let done = step + 1;
-                let preview = self.previews.iter().position(|&due| due == done);
-                let preview = preview.and_then(|number| {
-                    let image = self.preview?.draw(denoised, self.request).ok()?;
-                    Some(Preview {
-                        image_index: self.index,
-                        partial_image_index: u8::try_from(number).ok()?,
-                        image,
-                    })
-                });
+                let preview = self.preview(done, denoised, preview);
                 self.assignments.stepped(self.job, done, preview);
-                self.since = Instant::now();
             }
-            Event::TextEncoded { .. } => {
+            Event::TextEncoded { .. } | Event::Decoded { .. } => {
                 self.assignments.health().progressed();
-                self.since = Instant::now();
             }
-            Event::Decoded { .. } => self.assignments.health().progressed(),
             Event::Predicted { .. } => {}
         }
     }

@@ -41,6 +41,8 @@ pub(super) fn warm_up(
     };
     // A traced transformer draws one size only; two pictures of it are enough for a fit.
     let small = match planner.frozen_size() {
+        // The tiny decoder makes previews without a fit.
+        None if planner.has_tiny_decoder() => (Some(small_size(&planner)?), 1),
         None => (Some(small_size(&planner)?), PROMPTS.len()),
         Some(_) => (None, 2),
     };

@@ -5,6 +5,7 @@ mod configurations;
 mod formats;
 mod output;
 mod tensors;
+mod tiny_vae;
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,7 @@ impl Attempt {
             output: self.output(),
             name: None,
             weights: self.weights,
+            tiny_vae: None,
         }
     }
 

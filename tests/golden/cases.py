@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler, LCMScheduler
+from diffusers import AutoencoderTiny, DiffusionPipeline, DPMSolverMultistepScheduler, LCMScheduler
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
@@ -57,6 +57,7 @@ class Case:
     negative_prompt: str = ""
     use_resolution_binning: bool = False
     captured: str = "all"  # or "final": the picture and the last latents only
+    decoder: str = "full"  # or "tiny": the checkpoint's tiny_vae
 
     def parameters(self) -> dict[str, str]:
         """The case as the metadata of its file."""
@@ -75,7 +76,7 @@ class Case:
             "clean_caption": "false",
             "num_images": "1",
             "captured": self.captured,
-        }
+        } | ({"decoder": self.decoder} if self.decoder != "full" else {})
 
 
 CASES = (
@@ -103,6 +104,13 @@ CASES = (
         TEACHER,
         "a blue rocket in space",
         "dpmsolver++", num_inference_steps=12, guidance_scale=3.0, seed=2**32 + 42, width=96, height=160,
+    ),
+    Case(
+        "sketchbook-tiny-decoder",
+        SKETCHBOOK,
+        "A big red boat on the sea at night",
+        "lcm", num_inference_steps=4, guidance_scale=0.0, seed=7, width=256, height=160,
+        captured="final", decoder="tiny",
     ),
     Case(
         "sketchbook-binned",
@@ -198,6 +206,9 @@ def load_pipeline(case: Case, golden: Path = GOLDEN, dtype: torch.dtype = torch.
         pipeline = DiffusionPipeline.from_pretrained(
             assemble_checkpoint(case.checkpoint, Path(scratch), golden), dtype=dtype
         )
+        if case.decoder == "tiny":
+            folder = pipeline.config._name_or_path
+            pipeline.vae = AutoencoderTiny.from_pretrained(Path(folder) / "tiny_vae", torch_dtype=dtype)
         wanted = SCHEDULERS[case.scheduler]
         if not isinstance(pipeline.scheduler, wanted):
             pipeline.scheduler = wanted.from_config(pipeline.scheduler.config)

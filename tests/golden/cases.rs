@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::{ArrayView2, ArrayView4};
-use pixart::domain::{GenerateRequest, Guidance, ImageSize, OutputFormat, Prompt, Seed, Steps};
+use pixart::domain::{
+    Decoder, GenerateRequest, Guidance, ImageSize, OutputFormat, Prompt, Seed, Steps,
+};
 use pixart::model::WeightsFormat;
 use pixart::pipeline::{Event, Generate as _, Watch};
 use safetensors::SafeTensors;
@@ -99,6 +101,11 @@ impl Case {
             seed: Seed::new(self.number("seed")),
             size: ImageSize::new(self.number("width"), self.number("height")).unwrap(),
             scheduler: self.number("scheduler"),
+            decoder: if self.parameters.contains_key("decoder") {
+                self.number("decoder")
+            } else {
+                Decoder::Full
+            },
             resolution_binning: self.parameter("use_resolution_binning") == "true",
             clean_caption: self.parameter("clean_caption") == "true",
             embed_prompt: false,
@@ -222,6 +229,7 @@ macro_rules! cases {
 cases! {
     sketchbook_draws_the_cactus_in_four_lcm_steps: "sketchbook-lcm-cactus",
     sketchbook_draws_wide_pictures: "sketchbook-lcm-wide",
+    sketchbook_draws_by_its_tiny_decoder: "sketchbook-tiny-decoder",
     sketchbook_draws_at_a_bin_then_resizes_and_crops: "sketchbook-binned",
     the_teacher_draws_with_guidance_and_a_negative_prompt: "sketchbook-teacher-dpm",
     the_teacher_draws_tall_pictures: "sketchbook-teacher-tall",

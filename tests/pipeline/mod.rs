@@ -10,8 +10,8 @@ use std::fs;
 use std::sync::Arc;
 
 use pixart::domain::{
-    GenerateRequest, Generated, Guidance, ImageSize, OutputFormat, Prompt, RequestDefaults,
-    SchedulerKind, Seed, Steps, Warning,
+    Decoder, GenerateRequest, Generated, Guidance, ImageSize, OutputFormat, Prompt,
+    RequestDefaults, SchedulerKind, Seed, Steps, Warning,
 };
 use pixart::engine::{Graph, Tensor};
 use pixart::model::{PipelineClass, SchedulerConfig};
@@ -43,6 +43,7 @@ fn facts() -> ModelFacts {
         micro_conditions: false,
         vae_scale_factor: FACTOR,
         vae_scaling_factor: 0.5,
+        tiny_vae_scaling_factor: None,
         frozen_grid: None,
     }
 }
@@ -56,6 +57,7 @@ fn request() -> GenerateRequest {
         seed: Seed::new(7),
         size: ImageSize::new(48, 32).unwrap(),
         scheduler: SchedulerKind::DpmSolverPlusPlus,
+        decoder: Decoder::Full,
         resolution_binning: false,
         clean_caption: false,
         embed_prompt: false,
@@ -109,6 +111,7 @@ fn good() -> Networks {
         text_encoder: good_text_encoder(),
         transformer: good_transformer(),
         vae_decoder: good_vae_decoder(),
+        tiny_vae_decoder: None,
     }
 }
 
@@ -119,6 +122,7 @@ fn pipeline(networks: Networks, facts: ModelFacts) -> Pipeline {
     let scheduler = SchedulerConfig::from_json(&scheduler).unwrap();
     let defaults = RequestDefaults {
         scheduler: scheduler.kind(),
+        decoder: Decoder::Full,
         size: ImageSize::new(48, 32).unwrap(),
         resolution_binning: false,
     };
@@ -402,5 +406,95 @@ fn alpha_has_no_bins_at_2048_px_and_sigma_has() {
             Err(PipelineError::Cancelled) => assert!(bins),
             other => panic!("{:?}", other.map(|_| ())),
         }
+    }
+}
+
+#[test]
+fn pixels_are_made_by_the_decoder_that_is_asked_for() {
+    let tiny = || {
+        Some(FakeGraph::boxed(|_, shape_of| {
+            full(picture_shape(shape_of), -0.6)
+        }))
+    };
+    let with_tiny = || ModelFacts {
+        tiny_vae_scaling_factor: Some(1.0),
+        ..facts()
+    };
+    let drawn_by = |decoder| {
+        let networks = Networks {
+            tiny_vae_decoder: tiny(),
+            ..good()
+        };
+        let request = GenerateRequest {
+            decoder,
+            ..request()
+        };
+        let picture = pipeline(networks, with_tiny())
+            .generate(&request, &mut Unwatched)
+            .unwrap();
+        let fields = picture.receipt.fields();
+        assert!(fields.contains(&("decoder", decoder.name().to_owned())));
+        decode_png(&picture.image).rgb[0]
+    };
+    // 0.2 and -0.6 of -1 to 1.
+    assert_eq!(drawn_by(Decoder::Full), 153);
+    assert_eq!(drawn_by(Decoder::Tiny), 51);
+
+    let request = GenerateRequest {
+        decoder: Decoder::Tiny,
+        ..request()
+    };
+    let error = pipeline(good(), facts())
+        .generate(&request, &mut Unwatched)
+        .unwrap_err();
+    assert!(error.to_string().contains("decoder is tiny"), "{error}");
+}
+
+/// Wants the preview of one step, and keeps what comes.
+struct OnePreview(Vec<Option<f32>>);
+
+impl Watch for OnePreview {
+    fn cancelled(&self) -> bool {
+        false
+    }
+
+    fn wants_preview(&self, step: usize) -> bool {
+        step == 1
+    }
+
+    fn observe(&mut self, event: Event<'_>) {
+        if let Event::Stepped { preview, .. } = event {
+            self.0.push(preview.map(|preview| preview[[0, 0, 0, 0]]));
+        }
+    }
+}
+
+#[test]
+fn previews_are_the_tiny_decoders_where_there_is_one_and_never_stop_a_picture() {
+    let with_tiny = ModelFacts {
+        tiny_vae_scaling_factor: Some(1.0),
+        ..facts()
+    };
+    for (tiny, expected) in [
+        (Some(-0.6), vec![None, Some(-0.6), None]),
+        (Some(f32::NAN), vec![None; 3]),
+        (None, vec![None; 3]),
+    ] {
+        let networks = Networks {
+            tiny_vae_decoder: tiny.map(|value| {
+                FakeGraph::boxed(move |_, shape_of| full(picture_shape(shape_of), value))
+            }),
+            ..good()
+        };
+        let facts = if tiny.is_some() {
+            with_tiny.clone()
+        } else {
+            facts()
+        };
+        let mut watch = OnePreview(Vec::new());
+        pipeline(networks, facts)
+            .generate(&request(), &mut watch)
+            .unwrap();
+        assert_eq!(watch.0, expected);
     }
 }

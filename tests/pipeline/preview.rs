@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use ndarray::Array4;
 use pixart::domain::{GenerateRequest, Prompt, RequestDraft, Seed};
 use pixart::model::WeightsFormat;
-use pixart::pipeline::{Event, Generate as _, LatentToRgb, Pipeline, PreviewFit, Watch};
+use pixart::pipeline::{
+    Event, Generate as _, LatentToRgb, Pipeline, PreviewFit, Watch, preview_file,
+};
 
 use crate::support::{convert_to, decode_png, load, project};
 
@@ -56,7 +58,8 @@ fn drawn(
     let mut file = Vec::new();
     for _ in 0..3 {
         let start = Instant::now();
-        file = map.draw(denoised.view(), request).unwrap();
+        let colours = map.decode(denoised.view()).unwrap();
+        file = preview_file(colours, request).unwrap();
         times.push(start.elapsed());
     }
     (file, times.into_iter().min().unwrap())

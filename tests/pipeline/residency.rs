@@ -132,6 +132,7 @@ fn the_others_make_room_while_it_is_loaded_and_are_back_for_the_steps() {
         })),
         transformer: there(Box::new(made(|| good().transformer))),
         vae_decoder: there(Box::new(made(|| good().vae_decoder))),
+        tiny_vae_decoder: None,
     };
     let keeping = TextKeeping {
         idle: Some(Duration::ZERO),

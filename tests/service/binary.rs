@@ -161,8 +161,14 @@ async fn a_served_picture_is_the_one_that_generate_draws_whatever_was_drawn_befo
         "picture 1 of seed 42 is seed 43"
     );
 
-    // Previews of the real model, drawn through the map that the warm-up has fitted.
+    // Previews of the real model, by its tiny decoder, which draws whole pictures too.
     let body = json!({"prompt": CACTUS, "seed": 43, "stream": true, "partial_images": 2});
+    let tiny = json!({"prompt": CACTUS, "seed": 43, "decoder": "tiny"});
+    let answer = send(serving.posting("/v1/images", &tiny))
+        .await
+        .is(200)
+        .json();
+    assert_eq!(answer["data"][0]["receipt"]["decoder"], "tiny");
     for (path, partial, last) in [
         ("/v1/images", "partial_image", "completed"),
         (

@@ -43,7 +43,7 @@ enum Takes {
 }
 
 /// The fields and what they take.
-const FIELDS: [(&str, Takes); 25] = [
+const FIELDS: [(&str, Takes); 26] = [
     ("prompt", Takes::Prompt),
     ("negative_prompt", Takes::Text),
     ("size", Takes::Size),
@@ -58,6 +58,7 @@ const FIELDS: [(&str, Takes); 25] = [
     ("rng_seed", Takes::Integer(0, u64::MAX)),
     ("n", Takes::Integer(1, 10)),
     ("scheduler", Takes::Word),
+    ("decoder", Takes::Word),
     ("output_format", Takes::Word),
     ("output_compression", Takes::Integer(0, 100)),
     ("response_format", Takes::Word),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ndarray::{Array2, Array4};
 use pixart::domain::{
-    GenerateRequest, Generated, ImageSize, Receipt, RequestDefaults, Timings, Warning,
+    Decoder, GenerateRequest, Generated, ImageSize, Receipt, RequestDefaults, Timings, Warning,
 };
 use pixart::engine::EngineError;
 use pixart::model::{PipelineClass, SchedulerConfig};
@@ -229,6 +229,7 @@ pub(super) fn planner() -> Planner {
     let scheduler = SchedulerConfig::from_json(&scheduler).unwrap();
     let defaults = RequestDefaults {
         scheduler: scheduler.kind(),
+        decoder: Decoder::Full,
         size: ImageSize::new(128, 128).unwrap(),
         resolution_binning: false,
     };
@@ -248,6 +249,7 @@ pub(super) fn planner() -> Planner {
         micro_conditions: false,
         vae_scale_factor: 8,
         vae_scaling_factor: 0.5,
+        tiny_vae_scaling_factor: None,
         frozen_grid: None,
     };
     Planner::new(tokenizer, scheduler, facts, defaults)
@@ -278,8 +280,10 @@ impl Generate for FakeGenerate {
             watch.observe(Event::Stepped {
                 step,
                 steps: plan.steps,
+                took: STEP,
                 latents: latents.view(),
                 denoised: latents.view(),
+                preview: None,
             });
         }
         let decoded = decoded(&latents);

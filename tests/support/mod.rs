@@ -12,7 +12,7 @@ use pixart::app::{App, Loaded};
 use pixart::config::{Environment, Settings};
 use pixart::convert::{ComponentWeights, ConvertOptions, Progress, convert};
 use pixart::engine::Runtime;
-use pixart::model::{Variant, WeightsFormat};
+use pixart::model::{NotebookFiles, WeightsFormat};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
@@ -79,6 +79,7 @@ pub(crate) fn convert_to(source: &Path, output: &Path, weights: WeightsFormat) {
         output: output.to_owned(),
         name: None,
         weights: ComponentWeights::all(weights),
+        tiny_vae: None,
     };
     convert(&options, &mut runtime(), &Silent).unwrap();
 }
@@ -91,7 +92,9 @@ pub(crate) fn load(model: &Path, checkpoint: &Path, precision: &str) -> Loaded {
         ("openvino.precision", precision.to_owned()),
     ]);
     let mut runtime = app.runtime().unwrap();
-    let model = app.model(&mut runtime, Variant::Plain, &Silent).unwrap();
+    let model = app
+        .model(&mut runtime, NotebookFiles::Plain, &Silent)
+        .unwrap();
     app.load(&mut runtime, &model).unwrap()
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pixart::domain::{
-    GenerateRequest, Guidance, ImageSize, OutputFormat, Prompt, SchedulerKind, Seed, Steps,
+    Decoder, GenerateRequest, Guidance, ImageSize, OutputFormat, Prompt, SchedulerKind, Seed, Steps,
 };
 use pixart::model::WeightsFormat;
 use pixart::pipeline::{Event, Generate as _, Watch};
@@ -144,6 +144,7 @@ fn what_is_made_converts_and_draws_latents_and_pictures_of_a_sane_spread() {
             seed: Seed::new(7),
             size: ImageSize::new(256, 128).unwrap(),
             scheduler: SchedulerKind::Lcm,
+            decoder: Decoder::Full,
             resolution_binning: false,
             clean_caption: false,
             embed_prompt: false,

@@ -1,8 +1,6 @@
 //! Draws captions and tells which share of the pictures follows them: `cargo run --release --example score -- --help`.
 #![expect(clippy::print_stdout, reason = "a program that prints its table")]
 
-mod reading;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,7 +9,8 @@ use clap::Parser;
 use pixart::app::App;
 use pixart::config::{Environment, Settings};
 
-use reading::{Captioned, Reader, Verdict, captions, judge};
+use pixart::compare::{Captioned, Reader, Score, Verdict};
+use pixart::pipeline::pixels::Rgb8;
 
 /// Tell which share of sketchbook's pictures shows what their captions say.
 ///
@@ -24,9 +23,6 @@ struct Options {
     /// What to draw and what it states, one JSON object a line.
     #[arg(long, default_value = "models/sketchbook/score/captions.jsonl")]
     captions: PathBuf,
-    /// Where reader.xml, reader.bin and reader.json are.
-    #[arg(long, default_value = "models/sketchbook/score")]
-    reader: PathBuf,
     /// The binary that draws what is missing.
     #[arg(long, default_value = "target/release/pixart")]
     pixart: PathBuf,
@@ -46,8 +42,8 @@ fn main() -> Result<()> {
     let environment = Environment::of_process();
     let settings = Settings::resolve(None, &environment, &[])?;
     let mut runtime = App::new(settings, environment).runtime()?;
-    let mut reader = Reader::load(&mut runtime, &options.reader)?;
-    let mut captions = captions(&options.captions)?;
+    let mut reader = Reader::load(&mut runtime)?;
+    let mut captions = Captioned::read_all(&options.captions)?;
     captions.truncate(options.limit.unwrap_or(captions.len()));
     std::fs::create_dir_all(&options.pictures)?;
     let mut verdicts = Vec::with_capacity(captions.len());
@@ -59,7 +55,7 @@ fn main() -> Result<()> {
         let shown = reader
             .read(&pixels(&file)?)
             .with_context(|| file.display().to_string())?;
-        let verdict = judge(captioned, &shown);
+        let verdict = captioned.judge(&shown);
         if options.wrong && !verdict.follows() {
             println!(
                 "{}: {:?} shows {shown:?}",
@@ -91,8 +87,7 @@ fn draw(options: &Options, caption: &str, seed: usize, file: &Path) -> Result<()
     Ok(())
 }
 
-/// u8 [height, width, 3] of a picture file.
-fn pixels(file: &Path) -> Result<Vec<u8>> {
+fn pixels(file: &Path) -> Result<Rgb8> {
     let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
     let mut decoder = png::Decoder::new(std::io::Cursor::new(bytes)).read_info()?;
     let mut rgb = vec![
@@ -101,8 +96,12 @@ fn pixels(file: &Path) -> Result<Vec<u8>> {
             .output_buffer_size()
             .context("a picture too large")?
     ];
-    decoder.next_frame(&mut rgb)?;
-    Ok(rgb)
+    let frame = decoder.next_frame(&mut rgb)?;
+    Ok(Rgb8 {
+        width: frame.width,
+        height: frame.height,
+        data: rgb,
+    })
 }
 
 fn print_table(captions: &[Captioned], verdicts: &[Verdict]) {
@@ -113,21 +112,9 @@ fn print_table(captions: &[Captioned], verdicts: &[Verdict]) {
         );
     };
     println!("| what | right | share |\n|---|---|---|");
-    let share = |name: &str, of: fn(&Verdict) -> Option<bool>| {
-        let stated: Vec<bool> = verdicts.iter().filter_map(of).collect();
-        all(
-            name,
-            stated.iter().filter(|&&right| right).count(),
-            stated.len(),
-        );
-    };
-    share("object", |v| v.object);
-    share("colour", |v| v.colour);
-    share("place", |v| v.place);
-    share("object, colour and place", |v| Some(v.follows()));
-    share("time of day", |v| v.time);
-    share("mood", |v| v.mood);
-    share("count", |v| v.count);
+    for (name, share) in Score::of(verdicts).shares() {
+        all(name, share.right, share.of);
+    }
     for count in 1..=3 {
         let of_these: Vec<&Verdict> = captions
             .iter()

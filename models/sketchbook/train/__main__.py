@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, PixArtTransformer2DModel
+from diffusers import AutoencoderKL, AutoencoderTiny, PixArtTransformer2DModel
 from transformers import T5EncoderModel
 
 from device import here
@@ -25,6 +25,7 @@ from sheets import OTHER_WORDS, PROMPTS, sheet
 from student import train_student
 from teacher import Words, attention_maps, train_teacher
 from text import WIDTH, say_all, token_ids, train_encoder, train_tokenizer
+from tiny import train_tiny
 from transformer import new_transformer
 from unseen import write_calibration, write_open, write_rendered, write_unseen
 from vae import encode, fold, reconstruct, train_vae
@@ -51,7 +52,7 @@ def main():
     parser.add_argument("--work", type=Path, required=True, help="where the stages leave their results (needs 8 GB)")
     parser.add_argument("--output", type=Path, required=True, help="where sketchbook/ and sketchbook-teacher/ are written")
     parser.add_argument("--from", dest="start", type=Path, help="a checkpoint to start from, in place of random weights: its VAE and, if it has one, its transformer")
-    parser.add_argument("--keep", nargs="*", choices=["vae", "text", "reader"], default=[], help="what is not trained any further: of that checkpoint, or the reader that lies in the output")
+    parser.add_argument("--keep", nargs="*", choices=["vae", "tiny", "text", "reader"], default=[], help="what is not trained any further: of that checkpoint, or the reader that lies in the output")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to compute: cpu or cuda")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
@@ -72,6 +73,10 @@ def main():
         start = AutoencoderKL.from_pretrained(options.start / "vae", torch_dtype=torch.float32).to(options.device)
     vae = start if "vae" in options.keep else train_vae(work, pictures, recipe.vae, recipe.seed + 10, start)
     half, full = latents_of(work, vae, pictures, recipe)
+    if "tiny" in options.keep:
+        tiny = AutoencoderTiny.from_pretrained(options.start / "tiny_vae", torch_dtype=torch.float32).to(options.device)
+    else:
+        tiny = train_tiny(work, pictures, full, recipe.tiny, recipe.seed + 15)
 
     if "text" in options.keep:
         shutil.copyfile(options.start / "tokenizer" / "spiece.model", work / "spiece.model")
@@ -110,7 +115,7 @@ def main():
 
     # What follows is of files.
     torch.set_default_device("cpu")
-    for model in (vae, encoder, teacher, student):
+    for model in (vae, tiny, encoder, teacher, student):
         model.cpu()
     seen = {text.lower().rstrip(".") for text in said}
     write_unseen(score / "captions.jsonl", 500, seen, recipe.seed + 70)
@@ -119,7 +124,7 @@ def main():
     judged = [score / "captions.jsonl", score / "open.jsonl"]
     write_calibration(options.output / "sketchbook" / "calibration.txt", 100, judged, recipe.seed + 73)
 
-    shared = {"vae": vae, "text_encoder": encoder, "spiece": work / "spiece.model"}
+    shared = {"vae": vae, "tiny_vae": tiny, "text_encoder": encoder, "spiece": work / "spiece.model"}
     export(options.output / "sketchbook", student, "LCMScheduler", shared)
     export(options.output / "sketchbook-teacher", teacher, "DPMSolverMultistepScheduler", shared)
     write_sheets(options.output, vae.float(), pictures[-8:], said[-8 * recipe.captions_each :: recipe.captions_each])
@@ -133,7 +138,11 @@ def write_sheets(output: Path, vae: AutoencoderKL, rendered, captions: list[str]
     told = [text for caption in captions for text in (caption, "the same through the VAE")]
     sheet(pairs, told, sheets / "vae.webp")
     student = Painter(output / "sketchbook")
-    sheet(student.draw_all(PROMPTS, 1), PROMPTS, sheets / "student.webp")
+    drawn = student.draw_all(PROMPTS, 1)
+    sheet(drawn, PROMPTS, sheets / "student.webp")
+    tiny = Painter(output / "sketchbook", tiny=True)
+    pairs = np.stack([drawn[:8], tiny.draw_all(PROMPTS[:8], 1)], 1).reshape(-1, *drawn.shape[1:])
+    sheet(pairs, [text for prompt in PROMPTS[:8] for text in (prompt, "the same by the tiny decoder")], sheets / "tiny.webp")
     sheet(student.draw_all(OTHER_WORDS, 1), OTHER_WORDS, sheets / "other-words.webp")
     sheet(Painter(output / "sketchbook-teacher").draw_all(PROMPTS, 1), PROMPTS, sheets / "teacher.webp")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import PixArtAlphaPipeline
+from diffusers import AutoencoderTiny, PixArtAlphaPipeline
 from PIL import Image
 
 from drawing import PICTURE
@@ -21,8 +21,11 @@ CAPTIONS = Path(__file__).parent.parent / "score" / "captions.jsonl"
 class Painter:
     """A checkpoint in diffusers' own pipeline, f32. A student draws in four steps, a teacher in twenty with guidance."""
 
-    def __init__(self, checkpoint: Path):
+    def __init__(self, checkpoint: Path, tiny: bool = False):
+        """`tiny`: with the decoder of the tiny autoencoder."""
         self.pipeline = PixArtAlphaPipeline.from_pretrained(checkpoint, torch_dtype=torch.float32)
+        if tiny:
+            self.pipeline.vae = AutoencoderTiny.from_pretrained(checkpoint / "tiny_vae", torch_dtype=torch.float32)
         self.pipeline.set_progress_bar_config(disable=True)
         few = type(self.pipeline.scheduler).__name__ == "LCMScheduler"
         self.steps, self.guidance = (4, 0.0) if few else (20, 4.5)

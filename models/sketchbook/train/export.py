@@ -37,11 +37,13 @@ def forget_origin(config: Path):
 
 
 def export(folder: Path, transformer, scheduler: str, shared: dict):
-    """`shared`: text_encoder, vae, the tokenizer's spiece.model; the same for teacher and student."""
+    """`shared`: text_encoder, vae, tiny_vae, the tokenizer's spiece.model; the same for teacher and student."""
     folder.mkdir(parents=True, exist_ok=True)
     transformer.half().save_pretrained(folder / "transformer", safe_serialization=True)
     shared["vae"].half().save_pretrained(folder / "vae", safe_serialization=True)
-    forget_origin(folder / "vae" / "config.json")
+    shared["tiny_vae"].half().save_pretrained(folder / "tiny_vae", safe_serialization=True)
+    for autoencoder in ("vae", "tiny_vae"):
+        forget_origin(folder / autoencoder / "config.json")
     shared["text_encoder"].half().save_pretrained(folder / "text_encoder", safe_serialization=True)
     SCHEDULERS[scheduler]().save_pretrained(folder / "scheduler")
     tokenizer = folder / "tokenizer"

@@ -15,6 +15,16 @@ class Vae:
 
 
 @dataclass
+class Tiny:
+    steps: int = 4000
+    rate: float = 2e-3
+    batch: int = 4
+    scenes: int = 6000
+    # Deviation of what is added to latents, whose own is 1.
+    noise: float = 0.03
+
+
+@dataclass
 class Text:
     steps: int = 1200
     rate: float = 1.5e-3
@@ -58,6 +68,7 @@ class Recipe:
     full_size_scenes: int = 16_000
     captions_each: int = 4
     vae: Vae = field(default_factory=Vae)
+    tiny: Tiny = field(default_factory=Tiny)
     text: Text = field(default_factory=Text)
     half_size: Teacher = field(default_factory=lambda: Teacher(steps=3000, rate=1.2e-3))
     full_size: Teacher = field(default_factory=lambda: Teacher(steps=2800, rate=8e-4, batch=32, snr_cap=4.0, look_every=400))

@@ -20,7 +20,7 @@ use crate::bench::{
     Case, Machine, MemoryWatch, PeakOptions, Report, SCHEMA, matmul_peak, measure, table,
 };
 use crate::domain::{
-    GenerateRequest, ImageSize, InvalidRequest, Prompt, RequestDraft, Seed, Steps,
+    Decoder, GenerateRequest, ImageSize, InvalidRequest, Prompt, RequestDraft, Seed, Steps,
 };
 use crate::engine::Runtime;
 
@@ -63,6 +63,10 @@ pub(super) struct Bench {
         default_value = "A small cactus with a happy face in the Sahara desert."
     )]
     prompt: OsString,
+
+    /// The decoder of the pictures: full, or tiny where the model has one; those of --against are of the full one
+    #[arg(long, value_name = "NAME", default_value_t = Decoder::Full)]
+    decoder: Decoder,
 
     /// Measure starts instead of pictures: from the beginning of the process to compiled networks, and the first picture;
     /// with the runtime's cache of compiled networks or without
@@ -109,7 +113,7 @@ impl Bench {
         let app = common.app(self.model.settings()?)?;
         let interrupt = Interrupt::listen()?;
         if let Some(network) = self.component {
-            return worker::serve(&app, self.model.variant(), network, &interrupt);
+            return worker::serve(&app, self.model.notebook_files(), network, &interrupt);
         }
         if self.ready {
             return start::ready(&app, self, &drafts[0], &interrupt);
@@ -121,7 +125,10 @@ impl Bench {
         }
         if self.against.is_some() {
             let comparison = turns::measure(self, common, &app, &interrupt)?;
-            say(&crate::bench::comparison_table(&comparison))?;
+            say(&crate::bench::comparison_table(
+                &comparison,
+                ["model", "against"],
+            ))?;
             return write(output, &comparison);
         }
         let report = self.measure(&app, &drafts, &interrupt)?;
@@ -183,6 +190,7 @@ impl Bench {
             model_digest: facts.digest.clone(),
             device: facts.device.clone(),
             precision: facts.precision.clone(),
+            decoder: self.decoder.name().to_owned(),
             load_seconds: loaded.load.as_secs_f64(),
             load_memory,
             matmul_flops_per_second: matmul,
@@ -193,7 +201,7 @@ impl Bench {
     /// Finds the model, converting the embedded one at its first use.
     fn find(&self, app: &App, runtime: &mut Runtime, interrupt: &Interrupt) -> Result<Model> {
         let progress = ConvertProgress::new(interrupt.clone(), self.quiet);
-        let model = app.model(runtime, self.model.variant(), &progress);
+        let model = app.model(runtime, self.model.notebook_files(), &progress);
         progress.finish();
         let model = model?;
         interrupt.check()?;
@@ -212,6 +220,7 @@ impl Bench {
         let draft = |size: Option<ImageSize>| RequestDraft {
             steps,
             size,
+            decoder: Some(self.decoder),
             // What is asked for is what is drawn.
             resolution_binning: Some(false),
             ..RequestDraft::new(prompt.clone(), Seed::new(0))

@@ -18,6 +18,7 @@ use crate::bench::{Comparison, Report, compare};
 use crate::cli::Common;
 use crate::cli::progress::{BenchBar, Interrupt};
 use crate::config::Environment;
+use crate::domain::Decoder;
 use crate::pipeline::PipelineError;
 
 /// How often a running process and Ctrl-C are looked at.
@@ -38,8 +39,16 @@ pub(super) fn measure(
     };
     let settings = bench.model.settings()?;
     let models = [
-        ("model", bench.model.model.as_deref()),
-        ("against", bench.against.as_deref()),
+        Side {
+            name: "model",
+            model: bench.model.model.as_deref(),
+            decoder: bench.decoder,
+        },
+        Side {
+            name: "against",
+            model: bench.against.as_deref(),
+            decoder: Decoder::Full,
+        },
     ];
     let mut turns = bench
         .turns(common, &settings)
@@ -54,6 +63,16 @@ pub(super) fn measure(
         matmul_flops_per_second: peak,
         ..compare(model, against)
     })
+}
+
+/// One of the two that take turns.
+#[derive(Clone, Copy)]
+pub(in crate::cli) struct Side<'a> {
+    /// For the bar.
+    pub(in crate::cli) name: &'a str,
+    /// Its folder; the embedded model without one.
+    pub(in crate::cli) model: Option<&'a Path>,
+    pub(in crate::cli) decoder: Decoder,
 }
 
 /// What both models draw in turns.
@@ -71,22 +90,22 @@ pub(in crate::cli) struct Turns<'a> {
 }
 
 impl Turns<'_> {
-    /// First the one, then the other, and the next pair the other way round. Each model has a name for the bar; without a folder
-    /// it is the embedded one. Returns the reports of both.
+    /// First the one, then the other, and the next pair the other way round. Returns the reports of both.
     pub(in crate::cli) fn alternate(
         &self,
-        models: [(&str, Option<&Path>); 2],
+        sides: [Side<'_>; 2],
         interrupt: &Interrupt,
     ) -> Result<[Vec<Report>; 2]> {
         let words = self.words();
         let folder =
             tempfile::tempdir().context("the reports of the turns need a temporary folder")?;
-        let turn = |model: Option<&Path>| -> Result<Report> {
+        let turn = |side: Side<'_>| -> Result<Report> {
             let json = folder.path().join("turn.json");
             let mut words = words.clone();
             words.extend(["--repeat".into(), "1".into(), "--json".into()]);
             words.push(json.clone().into());
-            let mut child = Process::start(&words, model, Stdio::null())?;
+            words.extend(["--decoder".into(), side.decoder.name().into()]);
+            let mut child = Process::start(&words, side.model, Stdio::null())?;
             child.wait(interrupt)?;
             let text =
                 fs::read(&json).with_context(|| format!("cannot read {}", json.display()))?;
@@ -98,9 +117,9 @@ impl Turns<'_> {
             for pair in 0..self.pairs {
                 for place in 0..2 {
                     let index = (pair + place) % 2;
-                    let (name, model) = models[index];
-                    bar.tell(name);
-                    reports[index].push(turn(model)?);
+                    let side = sides[index];
+                    bar.tell(side.name);
+                    reports[index].push(turn(side)?);
                     bar.advance();
                 }
             }

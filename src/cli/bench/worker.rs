@@ -17,8 +17,8 @@ use super::super::say;
 use crate::app::App;
 use crate::bench::MemoryWatch;
 use crate::engine::Tensor;
+use crate::model::NotebookFiles;
 use crate::model::Part;
-use crate::model::Variant;
 
 /// [`Part`] on the command line, by the names of the parts of a checkpoint.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -27,6 +27,7 @@ pub(super) enum Network {
     TextEncoder,
     Transformer,
     VaeDecoder,
+    TinyVaeDecoder,
 }
 
 /// One line of standard input.
@@ -61,7 +62,7 @@ enum Element {
 /// Loads the network, says so, and runs it for each line until there are no more.
 pub(super) fn serve(
     app: &App,
-    variant: Variant,
+    notebook_files: NotebookFiles,
     network: Network,
     interrupt: &Interrupt,
 ) -> Result<()> {
@@ -69,12 +70,13 @@ pub(super) fn serve(
         Network::TextEncoder => Part::TextEncoder,
         Network::Transformer => Part::Transformer,
         Network::VaeDecoder => Part::VaeDecoder,
+        Network::TinyVaeDecoder => Part::TinyVaeDecoder,
     };
     let start = Instant::now();
     let memory = MemoryWatch::start();
     let mut runtime = app.runtime()?;
     let progress = ConvertProgress::new(interrupt.clone(), true);
-    let model = app.model(&mut runtime, variant, &progress)?;
+    let model = app.model(&mut runtime, notebook_files, &progress)?;
     let checked = start.elapsed();
     let (mut graph, precision) = app.load_component(&runtime, &model, component)?;
     say(&json!({

@@ -1,12 +1,15 @@
-//! The three networks as graphs, one file each, and the pieces that they share.
+//! The networks as graphs, one file each, and the pieces that they share.
 
 mod attention;
 mod block;
+mod convolution;
 mod t5;
+mod tiny_vae;
 mod transformer;
 mod vae;
 
 pub use t5::text_encoder;
+pub use tiny_vae::tiny_vae_decoder;
 pub use transformer::transformer;
 pub use vae::vae_decoder;
 

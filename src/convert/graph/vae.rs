@@ -4,6 +4,7 @@
 //! `[B, latent_channels, h, w]` (already divided by the scaling factor) → `sample` f32 `[B, 3, 8h, 8w]`, about -1 to 1.
 
 use super::attention::blocked_attention;
+use super::convolution::{Channels, DOUBLE, POINT, SAME, add_bias, convolution};
 use super::{Built, DYNAMIC, apply};
 use crate::convert::weights::{Bias, Weights, signed};
 use crate::ir::{ElementType, Graph, GroupNorm, Value, Window};
@@ -11,22 +12,6 @@ use crate::model::VaeSpec;
 
 /// Epsilon of every group norm in the decoder (`resnet_eps`).
 const EPS: f64 = 1e-6;
-/// A 3×3 convolution that keeps height and width.
-const SAME: Window = Window {
-    stride: 1,
-    padding: 1,
-};
-/// The transposed convolution that doubles height and width.
-const DOUBLE: Window = Window {
-    stride: 2,
-    padding: 1,
-};
-/// A 1×1 convolution.
-const POINT: Window = Window {
-    stride: 1,
-    padding: 0,
-};
-
 /// Builds the decoder.
 ///
 /// # Errors
@@ -41,13 +26,6 @@ pub fn vae_decoder(graph: &mut Graph, weights: &Weights<'_>, spec: &VaeSpec) -> 
     let picture = decoder.build(graph, latents)?;
     graph.result("sample", picture);
     Ok(())
-}
-
-/// Input and output channels.
-#[derive(Clone, Copy)]
-struct Channels {
-    from: usize,
-    to: usize,
 }
 
 struct Decoder<'a> {
@@ -142,7 +120,7 @@ impl Decoder<'_> {
             .weights
             .upsampling_kernel(graph, &format!("{prefix}.weight"), width)?;
         let doubled = graph.convolution_transposed(x, kernel, DOUBLE);
-        self.bias(graph, prefix, doubled, width)
+        add_bias(graph, self.weights, prefix, doubled, width)
     }
 
     /// Norm, `SiLU`, convolution, twice, beside a shortcut (`ResnetBlock2D` without time embedding).
@@ -240,21 +218,6 @@ impl Decoder<'_> {
         channels: Channels,
         window: Window,
     ) -> Built<Value> {
-        let side = 1 + 2 * window.padding;
-        let kernel = self.weights.plain(
-            graph,
-            &format!("{prefix}.weight"),
-            &[channels.to, channels.from, side, side],
-        )?;
-        let convolved = graph.convolution(x, kernel, window);
-        self.bias(graph, prefix, convolved, channels.to)
-    }
-
-    fn bias(&self, graph: &mut Graph, prefix: &str, x: Value, width: usize) -> Built<Value> {
-        let bias = self
-            .weights
-            .plain(graph, &format!("{prefix}.bias"), &[width])?;
-        let bias = graph.reshape(bias, &[1, -1, 1, 1])?;
-        Ok(graph.add(x, bias))
+        convolution(graph, self.weights, prefix, x, channels, window)
     }
 }

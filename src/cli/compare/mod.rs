@@ -1,28 +1,26 @@
 //! `pixart compare`: two models beside each other, how large they are, how far their pictures differ, how long they take.
 
+mod drawn;
+
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use anyhow::Result;
-use ndarray::Array4;
-
-use super::bench::turns::Turns;
+use self::drawn::{Both, Drawn, Task, pairs};
+use super::bench::turns::{Side, Turns};
 use super::output::Outputs;
-use super::progress::{BenchBar, ConvertProgress, Interrupt};
+use super::progress::{BenchBar, Interrupt};
 use super::{Common, say};
-use crate::app::{App, Model};
 use crate::bench::{Comparison, Machine, compare};
 use crate::compare::{
-    CompareError, ModelReport, Pair, PictureReport, Quality, Report, SCHEMA, cosine, page, psnr,
-    side_by_side, sizes, ssim, table,
+    Captioned, Pair, PictureReport, QualityFigures, Report, SCHEMA, ScoreError, page, side_by_side,
+    sizes, table,
 };
 use crate::config::{Precision, TextEncoderResidency};
-use crate::domain::{GenerateRequest, ImageSize, Prompt, RequestDraft, Seed, Steps};
-use crate::engine::Runtime;
-use crate::model::{ModelDirectory, Variant};
-use crate::pipeline::pixels::{Rgb8, to_rgb8};
-use crate::pipeline::{Event, Generate as _, Watch, png};
+use crate::domain::{Decoder, ImageSize, Prompt, RequestDraft, Seed, Steps};
+use crate::pipeline::pixels::Rgb8;
+use crate::pipeline::png;
 use crate::quantize::{Caption, QuantizeError, read_captions};
+use anyhow::Result;
 
 /// What is drawn where no prompt is given; sketchbook draws all of them.
 const PROMPTS: [&str; 8] = [
@@ -78,6 +76,11 @@ pub(super) struct Compare {
     #[arg(long, value_name = "WxH")]
     size: Option<String>,
 
+    /// Tell how many of this many captions both follow, where both are sketchbook: 500 come along, judged by a network that reads
+    /// pictures of its world; a minute for all of them
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "500", value_parser = clap::value_parser!(u32).range(1..=500))]
+    score: Option<u32>,
+
     /// Turns of each model that are timed, 0 to 1000; 0 leaves times out
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=1000))]
     repeat: u32,
@@ -94,7 +97,8 @@ pub(super) struct Compare {
     #[arg(long, value_name = "FILE")]
     side_by_side: Option<PathBuf>,
 
-    /// Keep how near B is to A, and how fast beside it, in B's manifest
+    /// Keep in B's manifest how near its pictures are to those of A in f32, and how fast it draws beside A: what --quality of
+    /// 'pixart generate' and 'pixart serve' chooses by, where B lies in A/variants
     #[arg(long)]
     record: bool,
 
@@ -106,9 +110,14 @@ pub(super) struct Compare {
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
 
-    /// Arithmetic of A's pictures where it is another: with f32, B's are held against exact ones. Times are not of it
+    /// Arithmetic of A's pictures where it is another: with f32, B's are held against exact ones [default with --record: f32].
+    /// Times are not of it
     #[arg(long, value_name = "PRECISION")]
     reference_precision: Option<Precision>,
+
+    /// The decoder of B's pictures: full, or tiny where it has one; A's are of the full one
+    #[arg(long, value_name = "NAME", default_value_t = Decoder::Full)]
+    decoder: Decoder,
 
     /// CPU threads; 0 leaves the number to the runtime [default: 0]
     #[arg(long, value_name = "N")]
@@ -165,28 +174,14 @@ impl Files {
     }
 }
 
-/// What one model drew.
-struct Drawn {
-    directory: Box<ModelDirectory>,
-    report: ModelReport,
-    openvino: String,
-    pictures: Vec<Picture>,
-}
-
-/// One picture, and the latents after each step.
-#[derive(Default)]
-struct Picture {
-    pixels: Option<Rgb8>,
-    latents: Vec<Array4<f32>>,
-}
-
 impl Compare {
     pub(super) fn run(&self, common: &Common) -> Result<()> {
         // What can be refused without a model is refused before one is loaded.
         let drafts = self.drafts()?;
         let files = Files::new(self)?;
         let interrupt = Interrupt::listen()?;
-        let (a, b) = self.draw(common, &drafts, &interrupt)?;
+        let captions = self.scored_captions()?;
+        let (a, b) = self.draw(common, &drafts, &captions, &interrupt)?;
         let pairs = pairs(&a, &b)?;
         let pictures: Vec<PictureReport> = drafts
             .iter()
@@ -203,13 +198,18 @@ impl Compare {
                 a: a.report.clone(),
                 b: b.report.clone(),
             },
-            quality: Quality::of(&pictures),
+            quality: QualityFigures::of(&pictures),
             pictures,
+            scores: a
+                .score
+                .clone()
+                .zip(b.score.clone())
+                .map(|(a, b)| Pair { a, b }),
             times: self.times(common, drafts[0].prompt.as_str(), &interrupt)?,
         };
         say(table(&report).trim_end())?;
-        if let (true, Some(entry)) = (self.record, report.entry()) {
-            b.directory.record(entry)?;
+        if let (true, Some(measurement)) = (self.record, report.measurement()) {
+            b.directory.record(measurement)?;
         }
         files.write(&report, &pairs)
     }
@@ -219,16 +219,26 @@ impl Compare {
         &self,
         common: &Common,
         drafts: &[RequestDraft],
+        captions: &[Captioned],
         interrupt: &Interrupt,
     ) -> Result<(Drawn, Drawn)> {
-        let precision = self.reference_precision.or(self.precision);
+        // What is kept is how far B is from exact pictures.
+        let exact = self.record.then_some(Precision::F32);
+        let precision = self.reference_precision.or(exact).or(self.precision);
         let a = common.app(self.settings(Some(&self.a), precision)?)?;
         let b = common.app(self.settings(Some(&self.b), self.precision)?)?;
-        let bar = BenchBar::new(interrupt.clone(), 2 * drafts.len(), "picture", self.quiet);
+        let count = 2 * (drafts.len() + captions.len());
+        let bar = BenchBar::new(interrupt.clone(), count, "picture", self.quiet);
         let mut runtime = a.runtime()?;
+        let task = Task {
+            drafts,
+            captions,
+            bar: &bar,
+            interrupt,
+        };
         let drawn = interrupt.attended(|| {
-            let first = draw(&a, &mut runtime, "a", drafts, &bar, interrupt)?;
-            let second = draw(&b, &mut runtime, "b", drafts, &bar, interrupt)?;
+            let first = task.draw(&a, &mut runtime, "a", Decoder::Full)?;
+            let second = task.draw(&b, &mut runtime, "b", self.decoder)?;
             Ok((first, second))
         });
         bar.finish();
@@ -257,7 +267,18 @@ impl Compare {
             pairs: self.repeat as usize,
             quiet: self.quiet,
         };
-        let models = [("b", Some(self.b.as_path())), ("a", Some(self.a.as_path()))];
+        let models = [
+            Side {
+                name: "b",
+                model: Some(&self.b),
+                decoder: self.decoder,
+            },
+            Side {
+                name: "a",
+                model: Some(&self.a),
+                decoder: Decoder::Full,
+            },
+        ];
         let [ours, others] = turns.alternate(models, interrupt)?;
         Ok(Some(compare(ours, others)))
     }
@@ -282,6 +303,16 @@ impl Compare {
         .into_iter()
         .filter_map(|(key, value)| Some((key, value?)))
         .collect())
+    }
+
+    /// What sketchbook's pictures are judged by.
+    fn scored_captions(&self) -> Result<Vec<Captioned>, ScoreError> {
+        let Some(count) = self.score else {
+            return Ok(Vec::new());
+        };
+        let mut captions = Captioned::built_in()?;
+        captions.truncate(count as usize);
+        Ok(captions)
     }
 
     /// What is drawn, one for each prompt.
@@ -316,115 +347,4 @@ impl Compare {
             })
             .collect())
     }
-}
-
-/// Draws everything with one model, which leaves memory afterwards.
-fn draw(
-    app: &App,
-    runtime: &mut Runtime,
-    name: &str,
-    drafts: &[RequestDraft],
-    bar: &BenchBar,
-    interrupt: &Interrupt,
-) -> Result<Drawn> {
-    bar.tell(name);
-    // Nothing is converted: a model was named.
-    let progress = ConvertProgress::new(interrupt.clone(), true);
-    let Model::Own(directory) = app.model(runtime, Variant::Plain, &progress)? else {
-        let path = app.settings().model.directory.clone();
-        return Err(CompareError::Foreign { path }.into());
-    };
-    let mut loaded = app.load(runtime, &Model::Own(directory.clone()))?;
-    let mut pictures = Vec::with_capacity(drafts.len());
-    for draft in drafts {
-        let request: GenerateRequest = draft.clone().complete(loaded.pipeline.planner().defaults());
-        let mut eye = Eye {
-            interrupt,
-            picture: Picture::default(),
-        };
-        loaded.pipeline.generate(&request, &mut eye)?;
-        pictures.push(eye.picture);
-        bar.advance();
-    }
-    let facts = loaded.pipeline.planner().facts();
-    Ok(Drawn {
-        report: ModelReport {
-            name: facts.name.clone(),
-            weights: facts.weights.clone(),
-            digest: facts.digest.clone(),
-            precision: facts.precision.clone(),
-        },
-        openvino: facts.openvino_version.clone(),
-        directory,
-        pictures,
-    })
-}
-
-/// Keeps what a picture is made of.
-struct Eye<'a> {
-    interrupt: &'a Interrupt,
-    picture: Picture,
-}
-
-impl Watch for Eye<'_> {
-    fn cancelled(&self) -> bool {
-        self.interrupt.came()
-    }
-
-    fn observe(&mut self, event: Event<'_>) {
-        match event {
-            Event::Stepped { latents, .. } => self.picture.latents.push(latents.to_owned()),
-            Event::Decoded { image } => self.picture.pixels = to_rgb8(image).ok(),
-            _ => {}
-        }
-    }
-}
-
-/// The same prompt, drawn by both.
-struct Both<'a> {
-    a: &'a Rgb8,
-    b: &'a Rgb8,
-    latents: Vec<f64>,
-}
-
-impl Both<'_> {
-    fn report(&self, draft: &RequestDraft) -> PictureReport {
-        PictureReport {
-            prompt: draft.prompt.as_str().to_owned(),
-            seed: draft.seed.value(),
-            psnr_db: psnr(self.a, self.b),
-            ssim: ssim(self.a, self.b),
-            latents_cosine: self.latents.clone(),
-        }
-    }
-}
-
-/// The pictures of both, prompt by prompt.
-fn pairs<'a>(a: &'a Drawn, b: &'a Drawn) -> Result<Vec<Both<'a>>, CompareError> {
-    a.pictures
-        .iter()
-        .zip(&b.pictures)
-        .map(|(one, other)| {
-            let (Some(a), Some(b)) = (&one.pixels, &other.pixels) else {
-                return Err(CompareError::NoPicture);
-            };
-            let told = |picture: &Rgb8, steps: usize| {
-                format!("{}x{} in {steps} steps", picture.width, picture.height)
-            };
-            let drawn = Pair {
-                a: told(a, one.latents.len()),
-                b: told(b, other.latents.len()),
-            };
-            if drawn.a != drawn.b {
-                return Err(CompareError::DifferentPictures { drawn });
-            }
-            let latents = one
-                .latents
-                .iter()
-                .zip(&other.latents)
-                .map(|(one, other)| cosine(one.view(), other.view()))
-                .collect();
-            Ok(Both { a, b, latents })
-        })
-        .collect()
 }

@@ -5,13 +5,15 @@ use serde::{Deserialize, Serialize};
 /// A comparison that `pixart compare --record` made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct QualityEntry {
+pub struct Measurement {
     /// Digest of the model that it was held against.
     pub against: String,
     /// The arithmetic of that model's pictures.
     pub against_precision: String,
     /// The arithmetic of its own.
     pub precision: String,
+    /// What made pixels of its latents: `full` or `tiny`. The other model's are of the full decoder.
+    pub decoder: String,
     /// How many pictures were drawn by both.
     pub pictures: usize,
     /// The median of their PSNR in dB.
@@ -30,4 +32,16 @@ pub struct QualityEntry {
     pub cpu: String,
     /// Its cores.
     pub cores: usize,
+    /// What its kernels were chosen by, as [`instruction_set`](super::instruction_set) tells it.
+    pub instruction_set: Vec<String>,
+}
+
+impl Measurement {
+    /// Whether `other` tells the same of another time, and takes this one's place.
+    pub fn is_renewed_by(&self, other: &Self) -> bool {
+        (&self.against_precision, &self.precision, &self.decoder)
+            == (&other.against_precision, &other.precision, &other.decoder)
+            && self.against == other.against
+            && self.instruction_set == other.instruction_set
+    }
 }
