@@ -137,6 +137,11 @@ SCORE ?= out/score
 score: runtime build ## tell which share of sketchbook's pictures follows its caption: draws 500 of them (eight minutes)
 	cargo run --quiet --release --locked --example score -- $(SCORE) --pixart '$(PIXART)'
 
+MODES_WORK ?= out/modes
+.PHONY: quantize-modes
+quantize-modes: runtime build ## tell what each way of quantising costs sketchbook's pictures: 14,000 of them, half an hour
+	$(PYTHON) benches/modes.py --pixart '$(abspath $(PIXART))' --work '$(MODES_WORK)'
+
 $(PARITY_VENV)/.made: tests/golden/requirements.txt
 	rm -rf $(PARITY_VENV)
 	$(PYTHON) -m venv $(PARITY_VENV)

@@ -12,6 +12,7 @@ The Python side runs in this interpreter's environment (requirements.txt); nothi
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -208,25 +209,31 @@ def start(sides: Sides, _: Path) -> dict:
 
 def pictures(sides: Sides, work: Path) -> dict:
     """Whole pictures, each in a process of its own after one of a single step."""
+    arguments = sides.arguments
+    variants = arguments.variant or [("pixart", arguments.model, "full")]
+    draws = {name: functools.partial(pixart_picture, sides, work, model, decoder) for name, model, decoder in variants}
+    ours = list(draws)
+    draws["notebook"] = functools.partial(notebook_picture, sides, work)
     pairs, stages = [], []
-    for pair in range(sides.arguments.pairs):
-        turns = [("pixart", pixart_picture), ("notebook", notebook_picture)]
+    for pair in range(arguments.pairs):
         turn, parts = {}, {}
-        for name, draw in turns if pair % 2 == 0 else turns[::-1]:
-            turn[name], parts[name] = draw(sides, work)
+        for name in draws if pair % 2 == 0 else reversed(draws):
+            turn[name], parts[name] = draws[name]()
         pairs.append(turn)
         stages.append(parts)
-        progress(f"picture {pair + 1}/{sides.arguments.pairs}", turn)
-    return ratios(pairs) | {"stages": stages}
+        progress(f"picture {pair + 1}/{arguments.pairs}", turn)
+    found = {name: ratios(pairs, name) for name in ours}
+    return found.get("pixart", {"variants": found}) | {"stages": stages}
 
 
-def pixart_picture(sides: Sides, work: Path) -> tuple[float, dict]:
+def pixart_picture(sides: Sides, work: Path, model: object, decoder: str) -> tuple[float, dict]:
     arguments = sides.arguments
     path = work / "turn.json"
     size = f"{arguments.width}x{arguments.height}"
     words = ["--quiet", "--no-peak", "--repeat", 1, "--steps", arguments.steps, "--sizes", size]
-    words += ["--prompt", arguments.prompt, "--json", path]
-    subprocess.run([str(word) for word in sides.pixart(*words)], check=True, stdout=subprocess.DEVNULL)
+    words += ["--prompt", arguments.prompt, "--json", path, "--decoder", decoder]
+    command = [arguments.pixart, "bench", "--model", model, *words]
+    subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
     report = json.loads(path.read_text())
     case = report["cases"][0]
     parts = {stage["name"]: stage["seconds"] for stage in [*case["stages"], case["step"]]}
@@ -245,10 +252,10 @@ def notebook_picture(sides: Sides, _: Path) -> tuple[float, dict]:
 # -------------------------------------------------------------------------------------------------------------- in words
 
 
-def ratios(pairs: list[dict[str, float]]) -> dict:
-    found = [pair["notebook"] / pair["pixart"] for pair in pairs]
+def ratios(pairs: list[dict[str, float]], ours: str = "pixart") -> dict:
+    found = [pair["notebook"] / pair[ours] for pair in pairs]
     return {
-        "pixart_seconds": [pair["pixart"] for pair in pairs],
+        "pixart_seconds": [pair[ours] for pair in pairs],
         "notebook_seconds": [pair["notebook"] for pair in pairs],
         "pairs": found,
         "median": statistics.median(found),
@@ -290,6 +297,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--prompt", default="A small cactus with a happy face in the Sahara desert.")
     parser.add_argument("--pairs", type=int, default=4)
+    parser.add_argument(
+        "--variant", nargs=3, action="append", default=[], metavar=("NAME", "MODEL", "DECODER"),
+        help="of pictures: another model in place of --model, and the decoder, full or tiny; may be given again",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, help="write everything here")
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - set(PARTS)

@@ -20,7 +20,9 @@ def table(report: dict) -> str:
         row("process to ready", report["start"]["process_to_ready"])
         row("process to ready against load and compile alone", report["start"]["ready_by_compile_alone"])
     if "pictures" in report:
-        row(f"whole picture, {report['steps']} steps", report["pictures"])
+        drawn = report["pictures"]
+        for name, found in drawn.get("variants", {"": drawn}).items():
+            row(f"whole picture, {report['steps']} steps{f', {name}' if name else ''}", found)
     for stage in report.get("stages", []):
         apart = stage["difference"]
         verdict = "within rounding" if apart["within_rounding"] else "**beyond rounding**"

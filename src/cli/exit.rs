@@ -140,11 +140,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         };
     }
     if let Some(error) = cause.downcast_ref::<CompareError>() {
-        return Some(match error {
-            CompareError::Foreign { .. } => MODEL,
-            CompareError::DifferentPictures { .. } => USAGE,
-            CompareError::NoPicture => INFERENCE,
-        });
+        return Some(compare_code(error));
     }
     if let Some(error) = cause.downcast_ref::<ScoreError>() {
         return Some(score_code(error));
@@ -206,6 +202,7 @@ fn pull_code(error: &PullError) -> u8 {
         | PullError::MissingFile { .. }
         | PullError::NoSafetensors { .. }
         | PullError::OtherFamily { .. }
+        | PullError::TinyVaeAlone { .. }
         | PullError::BadIndex { .. }
         | PullError::Length { .. }
         | PullError::Hash { .. } => MODEL,
@@ -220,6 +217,14 @@ fn pull_code(error: &PullError) -> u8 {
         | PullError::Status { .. }
         | PullError::NoHub { .. } => FAILED,
         PullError::Cancelled => INTERRUPTED,
+    }
+}
+
+fn compare_code(error: &CompareError) -> u8 {
+    match error {
+        CompareError::Foreign { .. } => MODEL,
+        CompareError::DifferentPictures { .. } => USAGE,
+        CompareError::NoPicture => INFERENCE,
     }
 }
 

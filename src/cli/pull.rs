@@ -11,11 +11,13 @@ use super::progress::{ConvertProgress, Interrupt, PullProgress};
 use super::{Common, say};
 use crate::app::pulled::{self, Watches, pull_and_convert};
 use crate::config::{Environment, HubSettings};
+use crate::convert::is_tiny_vae;
 use crate::pull::{Patience, PullOptions, Repository, pull};
 
 /// Fetch a published checkpoint from the Hugging Face Hub, or from one that speaks as it does.
 ///
-/// Takes what 'pixart convert' reads: configurations, tokenizer and safetensors, never pickles. Each file is checked by length
+/// Takes what 'pixart convert' reads: configurations, tokenizer and safetensors, never pickles; of a tiny autoencoder, such as
+/// madebyollin/taesd, its two files. Each file is checked by length
 /// and SHA-256 where the hub gives them. What is interrupted is kept, and the same command goes on from there.
 /// With --convert the output is a model: each component is converted as soon as it is whole, and its weights are dropped then.
 /// HF_ENDPOINT names another hub, HF_TOKEN opens private and gated repositories.
@@ -75,8 +77,13 @@ impl Pull {
         progress.finish();
         let pulled = pulled?;
         let output = self.output.display();
+        let next = if is_tiny_vae(&self.output) {
+            "give it to a model: pixart convert"
+        } else {
+            "convert it: pixart convert"
+        };
         say(&format!(
-            "{output}: {:.1} MB in {} files, {:.1} s, commit {}\nconvert it: pixart convert {output} --output DIR",
+            "{output}: {:.1} MB in {} files, {:.1} s, commit {}\n{next} {output} --output DIR",
             pulled.bytes as f64 / 1e6,
             pulled.files,
             start.elapsed().as_secs_f64(),

@@ -13,7 +13,7 @@ use super::{Common, say};
 use crate::app::quantize::{CalibrationOptions, Choices, QuantizeOptions};
 use crate::config::Precision;
 use crate::domain::{ImageSize, Steps};
-use crate::model::{Part, QuantizationMode};
+use crate::model::{Part, QuantizationMode, VARIANTS};
 use crate::quantize::{ComponentOptions, RangeRule, WeightsChoice};
 
 /// Make a converted model smaller and faster: 8-bit integers where they are computed with, 4-bit weights where they are only
@@ -281,6 +281,16 @@ impl Quantize {
         };
         let model = app.quantize(&mut runtime, options, &progress)?;
         progress.finish();
-        say_converted(&output, &model, start)
+        say_converted(&output, &model, start)?;
+        let parent = output
+            .parent()
+            .and_then(|parent| parent.canonicalize().ok());
+        if parent.is_some() && parent == self.model.join(VARIANTS).canonicalize().ok() {
+            let (model, output) = (self.model.display(), output.display());
+            say(&format!(
+                "measure it, for --quality to choose it: pixart compare {model} {output} --record"
+            ))?;
+        }
+        Ok(())
     }
 }

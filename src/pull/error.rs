@@ -151,6 +151,14 @@ pub enum PullError {
         /// Why.
         source: ConfigError,
     },
+    /// A tiny autoencoder alone, which is no model.
+    #[error(
+        "{repository} is a tiny autoencoder alone: pull it without --convert, and 'pixart convert' gives it to a model"
+    )]
+    TinyVaeAlone {
+        /// Name and revision.
+        repository: String,
+    },
     /// A sharded checkpoint's index makes no sense.
     #[error("{file} of {repository} makes no sense: {detail}")]
     BadIndex {

@@ -1,4 +1,5 @@
-//! Which files of a repository a PixArt checkpoint needs: those that `pixart convert` reads, and the tokenizer's own.
+//! Which files of a repository a PixArt checkpoint needs: those that `pixart convert` reads, and the tokenizer's own. A repository of
+//! a tiny autoencoder alone has two.
 //!
 //! Of weights: the index and its shards where there is an index, else the single file, as conversion prefers them. A variant
 //! (`fp16`, `bf16`) is taken only where the files without suffix are missing, and under their names. Pickles never.
@@ -8,10 +9,12 @@ use std::path::Path;
 
 use super::PullError;
 use super::listing::{Listed, Listing, is_plain_path};
-use crate::model::{ModelDirectory, ModelIndex};
+use crate::model::{ModelDirectory, ModelIndex, TinyVaeSpec};
 
 /// What a diffusers directory says of itself. It comes last: a folder that has it is whole.
 pub(super) const MODEL_INDEX: &str = "model_index.json";
+/// What a component says of itself: of a tiny autoencoder alone, it comes last.
+const CONFIG: &str = "config.json";
 
 /// Components with weights, and what their weights are called.
 pub(super) const COMPONENTS: [(&str, &str); 3] = [
@@ -36,7 +39,7 @@ pub(super) struct Item {
 impl Item {
     /// Whether it says that the folder is whole.
     pub(super) fn comes_last(&self) -> bool {
-        self.local == MODEL_INDEX
+        self.local == MODEL_INDEX || self.local == CONFIG
     }
 
     /// Whether it belongs to `component`.
@@ -64,7 +67,8 @@ pub(super) fn select(
         items: Vec::new(),
     };
     if listing.file(MODEL_INDEX).is_none() {
-        return Err(selection.missing(MODEL_INDEX));
+        selection.tiny_vae(read)?;
+        return Ok(selection.items);
     }
     let index = read(MODEL_INDEX)?;
     ModelIndex::from_json(&String::from_utf8_lossy(&index)).map_err(|source| {
@@ -98,6 +102,27 @@ impl Selection<'_> {
             repository: self.repository.to_owned(),
             file: file.to_owned(),
         }
+    }
+
+    /// A tiny autoencoder alone; nothing else is pulled without a pipeline's index.
+    fn tiny_vae(
+        &mut self,
+        read: &mut dyn FnMut(&str) -> Result<Vec<u8>, PullError>,
+    ) -> Result<(), PullError> {
+        if self.listing.file(CONFIG).is_none() {
+            return Err(self.missing(MODEL_INDEX));
+        }
+        let config = read(CONFIG)?;
+        let config = String::from_utf8_lossy(&config);
+        if !config.contains(TinyVaeSpec::CLASS) {
+            return Err(self.missing(MODEL_INDEX));
+        }
+        TinyVaeSpec::from_json(&config).map_err(|source| PullError::OtherFamily {
+            repository: self.repository.to_owned(),
+            source,
+        })?;
+        self.weights("", "diffusion_pytorch_model", read)?;
+        self.require(CONFIG)
     }
 
     fn require(&mut self, name: &str) -> Result<(), PullError> {
@@ -152,23 +177,23 @@ impl Selection<'_> {
             } else {
                 format!(".{variant}")
             };
-            let index = format!("{component}/{stem}.safetensors.index{infix}.json");
-            let single = format!("{component}/{stem}{infix}.safetensors");
+            let index = within(component, &format!("{stem}.safetensors.index{infix}.json"));
+            let single = within(component, &format!("{stem}{infix}.safetensors"));
             if self.listing.file(&index).is_some() {
                 for shard in self.shards(&index, &read(&index)?)? {
-                    self.require(&format!("{component}/{shard}"))?;
+                    self.require(&within(component, &shard))?;
                 }
                 // After its shards, as conversion looks for it first.
-                let local = format!("{component}/{stem}.safetensors.index.json");
+                let local = within(component, &format!("{stem}.safetensors.index.json"));
                 return self.take(&index, &local);
             }
             if self.listing.file(&single).is_some() {
-                return self.take(&single, &format!("{component}/{stem}.safetensors"));
+                let local = within(component, &format!("{stem}.safetensors"));
+                return self.take(&single, &local);
             }
         }
         let pickle = self.listing.names().find(|name| {
-            name.strip_prefix(component)
-                .is_some_and(|rest| rest.starts_with('/'))
+            name.starts_with(&within(component, ""))
                 && ["bin", "ckpt", "pt", "pth", "pkl", "msgpack"]
                     .iter()
                     .any(|ending| ends_in(name, ending))
@@ -179,7 +204,7 @@ impl Selection<'_> {
                 component: component.to_owned(),
                 pickle: pickle.to_owned(),
             },
-            None => self.missing(&format!("{component}/{stem}.safetensors")),
+            None => self.missing(&within(component, &format!("{stem}.safetensors"))),
         })
     }
 
@@ -211,6 +236,15 @@ impl Selection<'_> {
             }
         }
         Ok(shards)
+    }
+}
+
+/// `component/name`, or the name alone at the top.
+fn within(component: &str, name: &str) -> String {
+    if component.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{component}/{name}")
     }
 }
 
@@ -330,6 +364,32 @@ mod tests {
                 "vae/diffusion_pytorch_model.safetensors",
             ]
         );
+    }
+
+    #[test]
+    fn a_tiny_autoencoder_alone_is_two_files_and_anything_else_alone_is_none() {
+        let chosen = |config: &str| {
+            let names = [
+                "config.json",
+                "diffusion_pytorch_model.safetensors",
+                "taesd.pth",
+            ];
+            let siblings = names.map(|name| serde_json::json!({"rfilename": name}));
+            let json = serde_json::json!({"sha": "c", "siblings": siblings}).to_string();
+            let listing = Listing::parse(json.as_bytes(), "main").unwrap();
+            let mut read = |_: &str| Ok(config.as_bytes().to_vec());
+            let items =
+                select(&listing, "a/b@main", &mut read).map_err(|error| error.to_string())?;
+            Ok::<_, String>(items.into_iter().map(|item| item.local).collect::<Vec<_>>())
+        };
+        let tiny = r#"{"_class_name": "AutoencoderTiny", "decoder_block_out_channels": [64, 64, 64, 64],
+            "num_decoder_blocks": [3, 3, 3, 1], "latent_channels": 4, "out_channels": 3}"#;
+        let expected = ["diffusion_pytorch_model.safetensors", "config.json"];
+        assert_eq!(chosen(tiny).unwrap(), expected);
+        let other = tiny.replace("AutoencoderTiny", "AutoencoderKL");
+        assert!(chosen(&other).unwrap_err().contains(MODEL_INDEX));
+        let silu = tiny.replace('{', r#"{"act_fn": "silu","#);
+        assert!(chosen(&silu).unwrap_err().contains("act_fn"));
     }
 
     #[test]

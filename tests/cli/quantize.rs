@@ -124,6 +124,40 @@ fn weights_alone_need_no_calibration_and_change_little() {
 }
 
 #[test]
+fn a_table_of_embeddings_has_eight_bits_or_four() {
+    let desk = Desk::new();
+    let keep = ["--transformer", "keep", "--vae-decoder", "keep"];
+    let bytes = |embeddings: &str| {
+        let words = [
+            "--output",
+            embeddings,
+            "--group",
+            "64",
+            "--embeddings",
+            embeddings,
+        ];
+        quantize(&desk, &[&words[..], &keep].concat()).done();
+        let told = manifest(&desk, embeddings);
+        assert_eq!(
+            told["text_encoder"]["quantization"]["embeddings"],
+            embeddings
+        );
+        told["files"]["text_encoder.bin"]["bytes"].as_u64().unwrap()
+    };
+    let [eight, four] = ["int8", "int4"].map(bytes);
+    // Of each of 489 rows: 192 bytes and a scale of 4, or 96 bytes and 3 of 2.
+    let apart = 489 * (192 + 4 - 96 - 3 * 2);
+    assert!(eight.abs_diff(four + apart) < 1024, "{eight} and {four}");
+    let robot = "A sad robot next to a yellow house";
+    let original = draw(&desk, &SKETCHBOOK.path("f16"), robot, "f16.png");
+    for embeddings in ["int8", "int4"] {
+        let picture = draw(&desk, &desk.path(embeddings), robot, "drawn.png");
+        let psnr = psnr(&original, &picture);
+        assert!(psnr > 28.0, "{embeddings}: {psnr} dB");
+    }
+}
+
+#[test]
 fn a_calibration_that_goes_on_ends_as_one_that_was_never_interrupted() {
     let desk = Desk::new();
     fs::write(

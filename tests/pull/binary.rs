@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::hub::{COMMIT, Hub, REPOSITORY, Trick};
 use super::{LARGE, Scene, is_partial};
-use crate::support::{outcome, pixart};
+use crate::support::{outcome, pixart, project};
 
 impl Scene {
     pub(super) fn command(&self, words: &[&str]) -> Command {
@@ -46,6 +46,19 @@ fn it_says_what_came_and_what_to_do_with_it() {
     }
     assert_eq!(done.stderr, "");
     scene.assert_whole();
+}
+
+#[test]
+fn a_tiny_autoencoder_alone_comes_as_it_is_and_is_no_model() {
+    let scene = Scene::with(&project("models/sketchbook/tiny_vae"));
+    let done = outcome(&mut scene.command(&[REPOSITORY])).done();
+    for part in ["2 files", "give it to a model: pixart convert checkpoint"] {
+        assert!(done.stdout.contains(part), "{}", done.stdout);
+    }
+    let scene = Scene::with(&project("models/sketchbook/tiny_vae"));
+    let words = [REPOSITORY, "--convert"];
+    outcome(&mut scene.command(&words))
+        .refused(3, &["tiny autoencoder alone", "without --convert"]);
 }
 
 #[test]

@@ -57,8 +57,13 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::with(checkpoint("tests/golden/checkpoints/tiny-alpha").path())
+    }
+
+    /// With a repository of what lies in `folder`.
+    fn with(folder: &Path) -> Self {
         Self {
-            hub: Hub::of(checkpoint("tests/golden/checkpoints/tiny-alpha").path()),
+            hub: Hub::of(folder),
             folder: tempfile::tempdir().unwrap(),
             patience: IMPATIENT,
             token: "",
