@@ -25,7 +25,7 @@ use crate::engine::{CompileOptions, CompiledGraph, EngineError, Runtime};
 use crate::model::{
     Choice, Circumstances, Defaults, Digests, EMBEDDED_NAME, ForeignModel, HeldFiles, Manifest,
     ModelDirectory, ModelError, NotebookFiles, PipelineClass, SchedulerConfig, SentencePieceModel,
-    TransformerSpec, VARIANTS, VaeSpec, WeightsFormat, embedded_digest, has_embedded_model,
+    TransformerSpec, VaeSpec, WeightsFormat, embedded_digest, has_embedded_model,
     instruction_set, read_bytes, read_text, unpack_embedded_model,
 };
 use crate::pipeline::tokenizer::PromptTokenizer;
@@ -81,14 +81,19 @@ impl App {
             directory, quality, ..
         } = &self.settings.model;
         let openvino = &self.settings.openvino;
-        // Variants are measured on processors.
-        let has_variants = openvino.device == "CPU" && directory.join(VARIANTS).is_dir();
-        let has_manifest = directory.join(Manifest::FILE_NAME).exists();
-        let choice = if has_manifest && (has_variants || *quality == Quality::Exact) {
+        // What was measured was measured on processors: nothing of it counts for another device.
+        let instruction_set = match openvino.device.as_str() {
+            "CPU" => instruction_set(),
+            _ => Vec::new(),
+        };
+        // The embedded model has no folder, and foreign IR no manifest.
+        let has_manifest = !directory.as_os_str().is_empty()
+            && directory.join(Manifest::FILE_NAME).exists();
+        let choice = if has_manifest {
             let precision = openvino.precision.to_string();
             let circumstances = Circumstances {
                 quality: *quality,
-                instruction_set: &instruction_set(),
+                instruction_set: &instruction_set,
                 precision: (openvino.precision != Precision::Auto).then_some(precision.as_str()),
             };
             Choice::of(directory, circumstances)?

@@ -21,6 +21,18 @@ test('the cactus is drawn and shown', async ({ studio }) => {
   assert.equal(await studio.kept.count(), 1, 'and it is in the strip');
 });
 
+test('the tiny decoder draws the same scene, and the receipt says so', async ({ page, studio }) => {
+  const full = png((await studio.drawn({ prompt: CACTUS, seed: 41 })).bytes);
+  assert.equal(full.texts['pixart:decoder'], 'full');
+  const tiny = png((await studio.drawn({ decoder: 'Tiny, faster' })).bytes);
+  assert.equal(tiny.texts['pixart:decoder'], 'tiny');
+  assert.equal(tiny.texts['pixart:seed'], '41');
+  // What a reload finds is what was chosen.
+  await page.reload();
+  await studio.is('idle');
+  assert.equal(await studio.decoder.inputValue(), 'tiny');
+});
+
 test('progress and a live preview appear while it is drawn', async ({ page, studio, service }) => {
   const slow = await service.slow();
   await studio.start({ prompt: CACTUS, ...slow });

@@ -18,6 +18,7 @@ export class Studio {
     this.prompt = role('textbox', 'Prompt');
     this.negative = role('textbox', 'Negative prompt');
     this.format = role('combobox', 'Format');
+    this.decoder = role('combobox', 'Decoder');
     this.shapes = role('radiogroup', 'Shape');
     this.lock = role('button', 'Lock seed');
     this.die = role('button', 'Roll the die');
@@ -78,7 +79,7 @@ export class Studio {
   }
 
   /** Fills the form. `seed` locks it, as people do who want that very seed. */
-  async fill({ prompt, negative, format, ...numbers }) {
+  async fill({ prompt, negative, format, decoder, ...numbers }) {
     if (prompt !== undefined) await this.prompt.fill(prompt);
     for (const [name, value] of Object.entries(numbers)) {
       if (name === 'width') await this.unfold('Other sizes');
@@ -87,6 +88,7 @@ export class Studio {
     if (numbers.seed !== undefined && (await this.lock.getAttribute('aria-pressed')) === 'false') await this.lock.click();
     if (negative !== undefined) await this.negative.fill(negative);
     if (format !== undefined) await this.format.selectOption({ label: format });
+    if (decoder !== undefined) await this.decoder.selectOption({ label: decoder });
   }
 
   /** Fills the form and draws. */
