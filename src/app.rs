@@ -25,8 +25,8 @@ use crate::engine::{CompileOptions, CompiledGraph, EngineError, Runtime};
 use crate::model::{
     Choice, Circumstances, Defaults, Digests, EMBEDDED_NAME, ForeignModel, HeldFiles, Manifest,
     ModelDirectory, ModelError, NotebookFiles, PipelineClass, SchedulerConfig, SentencePieceModel,
-    TransformerSpec, VaeSpec, WeightsFormat, embedded_digest, has_embedded_model,
-    instruction_set, read_bytes, read_text, unpack_embedded_model,
+    TransformerSpec, VaeSpec, WeightsFormat, embedded_digest, has_embedded_model, instruction_set,
+    read_bytes, read_text, unpack_embedded_model,
 };
 use crate::pipeline::tokenizer::PromptTokenizer;
 use crate::pipeline::{ModelFacts, Pipeline, Planner};
@@ -87,8 +87,8 @@ impl App {
             _ => Vec::new(),
         };
         // The embedded model has no folder, and foreign IR no manifest.
-        let has_manifest = !directory.as_os_str().is_empty()
-            && directory.join(Manifest::FILE_NAME).exists();
+        let has_manifest =
+            !directory.as_os_str().is_empty() && directory.join(Manifest::FILE_NAME).exists();
         let choice = if has_manifest {
             let precision = openvino.precision.to_string();
             let circumstances = Circumstances {

@@ -28,7 +28,7 @@ impl Info {
     pub(super) fn run(&self, common: &Common) -> Result<()> {
         let mut flags = self.model.settings()?;
         flags.extend(self.quality.setting());
-        let (app, choice) = common.app(flags)?.choosing()?;
+        let app = common.app(flags)?;
         let mut runtime = app.runtime()?;
         let machine = json!({
             "pixart": env!("CARGO_PKG_VERSION"),
@@ -43,6 +43,7 @@ impl Info {
             // Before the model, which may be what is wrong.
             say(&readable_machine(&machine))?;
         }
+        let (app, choice) = app.choosing()?;
         let interrupt = Interrupt::listen()?;
         let progress = ConvertProgress::new(interrupt.clone(), self.json);
         let model = app.model(&mut runtime, self.model.notebook_files(), &progress)?;
