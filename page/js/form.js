@@ -34,7 +34,7 @@ export function build(facts, whenChanged) {
   byId("size-hint").textContent = `${step > 1 ? `Multiples of ${step}` : "Any"}, at most ${limits.max_side_px} a side. This model draws best at ${times(defaults.size)}.`;
   field.scheduler.replaceChildren(...schedulers.map(({ name }) => make("option", { value: name }, name === "lcm" ? "LCM" : name === "dpmsolver++" ? "DPM++" : name)));
   byId("scheduler-field").hidden = schedulers.length < 2;
-  field.decoder.replaceChildren(...decoders.map((name) => make("option", { value: name }, name === "full" ? "Full" : "Tiny, faster")));
+  field.decoder.replaceChildren(...decoders.map((name) => make("option", { value: name }, name === "full" ? "Full" : "Tiny")));
   byId("decoder-field").hidden = decoders.length < 2;
   field.format.replaceChildren(...formats.map(({ name }) => make("option", { value: name }, name === "webp" ? "WebP" : name.toUpperCase())));
   field.count.max = limits.max_images;
@@ -76,7 +76,7 @@ function suitScheduler() {
 function showValues() {
   const guidance = Number(field.guidance.value);
   byId("steps-value").textContent = field.steps.value;
-  byId("guidance-value").textContent = guidance <= 1 ? (guidance === 0 ? "off" : `${guidance} · off`) : String(guidance);
+  byId("guidance-value").textContent = guidance <= 1 ? "off" : String(guidance);
   field.guidance.setAttribute("aria-valuetext", guidance <= 1 ? `${guidance}, off` : String(guidance));
   field.negative.disabled = guidance <= 1;
   byId("negative-hint").textContent = guidance <= 1 ? "No effect at guidance 1 or below" : "";
