@@ -81,27 +81,24 @@ impl App {
             directory, quality, ..
         } = &self.settings.model;
         let openvino = &self.settings.openvino;
-        // What was measured was measured on processors: nothing of it counts for another device.
-        let instruction_set = match openvino.device.as_str() {
-            "CPU" => instruction_set(),
-            _ => Vec::new(),
-        };
-        // The embedded model has no folder, and foreign IR no manifest.
-        let has_manifest =
-            !directory.as_os_str().is_empty() && directory.join(Manifest::FILE_NAME).exists();
-        let choice = if has_manifest {
+        let free = openvino.precision == Precision::Auto;
+        // The embedded model has no folder, and foreign IR no manifest. What was measured was measured on processors.
+        let has_variants = !directory.as_os_str().is_empty()
+            && directory.join(Manifest::FILE_NAME).exists()
+            && openvino.device == "CPU";
+        let choice = if has_variants {
             let precision = openvino.precision.to_string();
             let circumstances = Circumstances {
                 quality: *quality,
-                instruction_set: &instruction_set,
-                precision: (openvino.precision != Precision::Auto).then_some(precision.as_str()),
+                instruction_set: &instruction_set(),
+                precision: (!free).then_some(precision.as_str()),
             };
             Choice::of(directory, circumstances)?
         } else {
-            Choice::plain(directory, *quality)
+            Choice::plain(directory, *quality, free)
         };
         self.settings.model.directory.clone_from(&choice.directory);
-        if choice.in_f32 && self.settings.openvino.precision == Precision::Auto {
+        if choice.in_f32 {
             self.settings.openvino.precision = Precision::F32;
         }
         Ok((self, choice))

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::networks::{self, Resident};
 use super::{App, Model, Parts, Rules};
 use crate::convert::{Attention, ConvertError};
-use crate::domain::{GenerateRequest, ImageSize, RequestDraft, Seed, Steps};
+use crate::domain::{Decoder, GenerateRequest, ImageSize, RequestDraft, Seed, Steps};
 use crate::engine::{CompiledGraph, Graph, Runtime};
 use crate::model::{ForeignModel, ModelDirectory, Part, check_free_space};
 use crate::pipeline::{Pipeline, Planner};
@@ -343,6 +343,7 @@ impl Calibration<'_> {
                     negative_prompt: caption.negative_prompt.clone(),
                     steps: self.options.steps,
                     size: self.options.size,
+                    decoder: Some(Decoder::Full),
                     ..RequestDraft::new(caption.prompt.clone(), seed)
                 };
                 draft.complete(planner.defaults())

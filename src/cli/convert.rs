@@ -10,13 +10,13 @@ use super::{Common, say};
 use crate::convert::{
     ComponentWeights, ConvertOptions, TinyVaeOptions, add_tiny_vae, convert, is_tiny_vae,
 };
-use crate::model::{ModelDirectory, WeightsFormat};
+use crate::model::{ModelDirectory, WeightsFormat, variants};
 
 /// Turn a published diffusers directory into OpenVINO IR, without Python or torch.
 ///
 /// SOURCE holds model_index.json, tokenizer/, text_encoder/, transformer/, vae/ and scheduler/, with weights as
 /// safetensors; tiny_vae/ may come with them. Where SOURCE is a tiny autoencoder alone (a copy of madebyollin/taesd: config.json with
-/// the class AutoencoderTiny), the model at --output gets it beside its own decoder, and keeps the rest. Memory stays below 1 GiB plus three times the largest tensor. Components whose source and options have
+/// the class AutoencoderTiny), the model at --output gets it beside its own decoder, and its variants too, and keeps the rest. Memory stays below 1 GiB plus three times the largest tensor. Components whose source and options have
 /// not changed since the last conversion to the same folder are taken over.
 #[derive(Debug, clap::Args)]
 pub(super) struct Convert {
@@ -116,13 +116,18 @@ impl Convert {
                     "{flag} is of a whole checkpoint, and SOURCE is a tiny autoencoder alone: leave it out"
                 );
             }
-            let options = TinyVaeOptions {
-                source: self.source.clone(),
-                model: self.output.clone(),
-            };
-            let model = add_tiny_vae(&options, &mut runtime, &progress)?;
+            // A variant that draws in the model's place has to have what the model has.
+            for model in [self.output.clone()]
+                .into_iter()
+                .chain(variants(&self.output))
+            {
+                let source = self.source.clone();
+                let options = TinyVaeOptions { source, model };
+                let made = add_tiny_vae(&options, &mut runtime, &progress)?;
+                say_converted(&options.model, &made, start)?;
+            }
             progress.finish();
-            return say_converted(&self.output, &model, start);
+            return Ok(());
         }
         let options = ConvertOptions {
             source: self.source.clone(),

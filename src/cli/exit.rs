@@ -223,7 +223,7 @@ fn pull_code(error: &PullError) -> u8 {
 fn compare_code(error: &CompareError) -> u8 {
     match error {
         CompareError::Foreign { .. } => MODEL,
-        CompareError::DifferentPictures { .. } => USAGE,
+        CompareError::DifferentPictures { .. } | CompareError::RecordElsewhere { .. } => USAGE,
         CompareError::NoPicture => INFERENCE,
     }
 }

@@ -16,8 +16,8 @@ use crate::pull::{Patience, PullOptions, Repository, pull};
 
 /// Fetch a published checkpoint from the Hugging Face Hub, or from one that speaks as it does.
 ///
-/// Takes what 'pixart convert' reads: configurations, tokenizer and safetensors, never pickles; of a tiny autoencoder, such as
-/// madebyollin/taesd, its two files. Each file is checked by length
+/// Takes what 'pixart convert' reads: configurations, tokenizer and safetensors, never pickles, and no tiny_vae/; of a tiny
+/// autoencoder alone, such as madebyollin/taesd, its two files. Each file is checked by length
 /// and SHA-256 where the hub gives them. What is interrupted is kept, and the same command goes on from there.
 /// With --convert the output is a model: each component is converted as soon as it is whole, and its weights are dropped then.
 /// HF_ENDPOINT names another hub, HF_TOKEN opens private and gated repositories.

@@ -15,6 +15,14 @@ pub enum CompareError {
         /// The model's folder.
         path: PathBuf,
     },
+    /// A measurement on a device that qualities do not choose for.
+    #[error(
+        "--record keeps what processors measure, and the device is {device}: leave --record out, or measure on the CPU"
+    )]
+    RecordElsewhere {
+        /// The device.
+        device: String,
+    },
     /// Pictures of two sizes, or drawn in different numbers of steps.
     #[error("a draws {} and b {}: give --size and --steps for both", drawn.a, drawn.b)]
     DifferentPictures {

@@ -44,17 +44,19 @@ pub struct Report {
 }
 
 impl Report {
-    /// What the second model's manifest is to say; none where nothing was drawn.
-    pub fn measurement(&self) -> Option<Measurement> {
+    /// What the second model's manifest is to say; none where nothing was drawn. `against`: the first model's measured digest;
+    /// `asked_precision`: of the second model's pictures.
+    pub fn measurement(&self, against: String, asked_precision: String) -> Option<Measurement> {
         let quality = self.quality.clone()?;
         let times = self.times.as_ref().into_iter();
         let whole = times
             .flat_map(|times| &times.ratios)
             .find(|ratio| ratio.stage == "whole");
         Some(Measurement {
-            against: self.models.a.digest.clone(),
+            against,
             against_precision: self.models.a.precision.clone(),
             precision: self.models.b.precision.clone(),
+            asked_precision,
             decoder: self.models.b.decoder.clone(),
             pictures: self.pictures.len(),
             median_psnr_db: quality.median_psnr_db,

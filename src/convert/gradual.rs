@@ -188,7 +188,7 @@ impl Gradual {
             transformer: entry(&pages.transformer, weights.transformer, key("transformer")),
             vae_decoder: entry(&pages.vae_decoder, weights.vae_decoder, key("vae")),
             // No published pipeline has one; `add_tiny_vae` adds it.
-            tiny_vae_decoder: None,
+            tiny_vae_decoder: staging.keep_tiny_vae(&pages.vae_decoder)?,
         };
         let names = Names {
             name: self.options.name.clone(),

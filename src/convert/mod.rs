@@ -22,12 +22,12 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::Runtime;
 use crate::model::{
-    ComponentEntry, Manifest, ModelDirectory, Part, TextEncoderSpec, TinyVaeSpec, TransformerSpec,
-    VaeSpec, WeightsFormat, read_text,
+    ComponentEntry, Manifest, Measurement, ModelDirectory, Part, TextEncoderSpec, TinyVaeSpec,
+    TransformerSpec, VaeSpec, WeightsFormat, read_text,
 };
 use checkpoint::{Checkpoint, Pages, open_tiny_vae};
+use component::make_all;
 pub use component::{ComponentWeights, REVISION};
-use component::{Opened, make_all};
 pub use error::ConvertError;
 pub use gradual::{Gradual, GradualOptions};
 pub use progress::{Attention, Progress};
@@ -82,7 +82,10 @@ pub fn convert(
         text_encoder: checkpoint.text_encoder.entry(),
         transformer: checkpoint.transformer.entry(),
         vae_decoder: checkpoint.vae_decoder.entry(),
-        tiny_vae_decoder: checkpoint.tiny_vae_decoder.as_ref().map(Opened::entry),
+        tiny_vae_decoder: match &checkpoint.tiny_vae_decoder {
+            Some(tiny) => Some(tiny.entry()),
+            None => staging.keep_tiny_vae(&checkpoint.pages.vae_decoder)?,
+        },
     };
     let names = Names {
         name: options.name.clone().unwrap_or_else(|| source.clone()),
@@ -118,6 +121,9 @@ pub fn add_tiny_vae(
     runtime: &mut Runtime,
     progress: &dyn Progress,
 ) -> Result<ModelDirectory, ConvertError> {
+    let _attention = Attention::begin(progress);
+    // Under its lock no other conversion takes the model's place.
+    let mut staging = Staging::begin(&options.model, progress)?;
     let model = ModelDirectory::open(&options.model)?;
     let own = &model.manifest().vae_decoder;
     let format = match own.weights {
@@ -125,8 +131,6 @@ pub fn add_tiny_vae(
         WeightsFormat::F16 | WeightsFormat::Int8 | WeightsFormat::Int4 => WeightsFormat::F16,
     };
     let tiny = open_tiny_vae(&options.source, format, &own.spec)?;
-    let _attention = Attention::begin(progress);
-    let mut staging = Staging::begin(&options.model, progress)?;
     let replaced = [
         Part::TinyVaeDecoder.xml().to_owned(),
         Part::TinyVaeDecoder.bin(),
@@ -146,9 +150,19 @@ pub fn add_tiny_vae(
         pixart: env!("CARGO_PKG_VERSION").to_owned(),
         openvino: runtime.version().to_owned(),
         files: staging.files().clone(),
+        // What was measured with another tiny decoder is not true of this one.
+        measured: measured_without_tiny(model.manifest()),
         ..model.manifest().clone()
     };
     staging.publish(&manifest)
+}
+
+fn measured_without_tiny(manifest: &Manifest) -> Vec<Measurement> {
+    let measured = manifest.measured.iter();
+    measured
+        .filter(|found| found.decoder == "full")
+        .cloned()
+        .collect()
 }
 
 /// What a model is called, and what it was made from.

@@ -20,7 +20,10 @@ use tempfile::TempDir;
 use super::ConvertError;
 use super::progress::Progress;
 use crate::ir::BinSummary;
-use crate::model::{FileEntry, Manifest, ModelDirectory, Part, VARIANTS, file_sha256, hex};
+use crate::model::{
+    ComponentEntry, FileEntry, Manifest, ModelDirectory, Part, TinyVaeSpec, VARIANTS, VaeSpec,
+    file_sha256, hex,
+};
 
 /// How often a conversion that waits for another looks whether it may begin or should stop: people feel 0.2 s.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -210,6 +213,21 @@ impl Staging {
         self.link(from, name.to_owned(), entry.clone())
     }
 
+    /// Keeps the tiny decoder that the earlier model was given, where it decodes the latents of `vae` and its files are whole.
+    pub(crate) fn keep_tiny_vae(
+        &mut self,
+        vae: &VaeSpec,
+    ) -> Result<Option<ComponentEntry<TinyVaeSpec>>, ConvertError> {
+        let earlier = self.earlier.as_ref();
+        let entry = earlier.and_then(|earlier| earlier.manifest().tiny_vae_decoder.clone());
+        let Some(entry) = entry.filter(|entry| entry.spec.check_beside(vae).is_ok()) else {
+            return Ok(None);
+        };
+        let part = Part::TinyVaeDecoder;
+        let kept = self.take_over(&entry.fingerprint, &[part.xml(), &part.bin()])?;
+        Ok(kept.then_some(entry))
+    }
+
     /// Keeps a file of the earlier model, which lies at `from`.
     pub(crate) fn keep(
         &mut self,
@@ -277,11 +295,24 @@ impl Staging {
     }
 }
 
-/// Moves the variants of the model that was at `from` to the one that has taken its place.
+/// Whether a file, by its path in a model's folder, lies in the folder of its variants.
+fn is_of_a_variant(name: &Path) -> bool {
+    name.starts_with(VARIANTS) && name != Path::new(VARIANTS)
+}
+
+/// Moves the variants of the model that was at `from` to the one that has taken its place. One that is there already stays.
 fn keep_variants(from: &Path, to: &Path) -> io::Result<()> {
     let (from, to) = (from.join(VARIANTS), to.join(VARIANTS));
-    if from.is_dir() && !to.exists() {
-        fs::rename(&from, &to)?;
+    if !from.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(&to)?;
+    for entry in fs::read_dir(&from)? {
+        let entry = entry?;
+        let place = to.join(entry.file_name());
+        if !place.exists() {
+            fs::rename(entry.path(), place)?;
+        }
     }
     Ok(())
 }
@@ -323,7 +354,7 @@ fn lock(folder: &Path, progress: &dyn Progress) -> Result<File, ConvertError> {
 /// A file in a model's folder that is no part of the model and would go with it. Its variants stay where they are.
 fn other_file(model: &ModelDirectory) -> io::Result<Option<PathBuf>> {
     let other = files_in(model.path())?.into_iter().find(|name| {
-        !name.starts_with(VARIANTS)
+        !is_of_a_variant(name)
             && !name.to_str().is_some_and(|name| {
                 name == Manifest::FILE_NAME || model.manifest().files.contains_key(name)
             })
@@ -343,7 +374,7 @@ fn is_rest_of_a_model(folder: &Path) -> io::Result<bool> {
         return Ok(false);
     }
     let mut files = files_in(folder)?;
-    files.retain(|file| !file.starts_with(VARIANTS));
+    files.retain(|file| !is_of_a_variant(file));
     let is_network = |file: &Path| {
         let is_of = |part: Part| file == Path::new(part.xml()) || file == Path::new(&part.bin());
         Part::ALL.into_iter().any(is_of)

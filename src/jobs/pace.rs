@@ -105,19 +105,28 @@ impl Pace {
 
     /// Time of one picture; none before the first was drawn.
     pub fn predict(&self, work: Work) -> Option<Duration> {
-        let distance = |size: &&SizePace| (size.pixels as f64 / work.pixels as f64).ln().abs();
+        let distance = |size: &SizePace| (size.pixels as f64 / work.pixels as f64).ln().abs();
         let nearest = self
             .sizes
             .iter()
             .min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
         let scale = work.pixels as f64 / nearest.pixels as f64;
         let passes = work.steps as f64 * f64::from(work.passes);
-        // Before the first picture by one decoder, the other's: the full one for the tiny one is too much, which harms less.
-        let [asked, other] = [work.decoder as usize, 1 - work.decoder as usize]
-            .map(|decoder| nearest.finish_seconds[decoder]);
-        let finish = asked.0.or(other.0).unwrap_or_default();
-        let seconds = self.text_seconds.seconds()
-            + scale * (passes * nearest.pass_seconds.seconds() + finish);
+        let decoder = work.decoder as usize;
+        // By the nearest size that this decoder has decoded; by the other decoder before it has decoded any.
+        let by_it = self.sizes.iter().filter_map(|size| {
+            Some((
+                size,
+                work.pixels as f64 / size.pixels as f64 * size.finish_seconds[decoder].0?,
+            ))
+        });
+        let by_it = by_it.min_by(|(a, _), (b, _)| distance(a).total_cmp(&distance(b)));
+        let finish = by_it.map_or_else(
+            || scale * nearest.finish_seconds[1 - decoder].seconds(),
+            |(_, seconds)| seconds,
+        );
+        let seconds =
+            self.text_seconds.seconds() + scale * passes * nearest.pass_seconds.seconds() + finish;
         Some(Duration::from_secs_f64(seconds))
     }
 }
@@ -182,6 +191,17 @@ mod tests {
         pace.observe(tiny, &timings(1000, 4, 100));
         assert!((seconds(&pace, tiny) - 4.6).abs() < 1e-9);
         assert!((seconds(&pace, full) - 6.5).abs() < 1e-9);
+        // What it took at another size says more than what the other decoder took at this one.
+        let large = Work {
+            pixels: 1 << 22,
+            ..full
+        };
+        pace.observe(large, &timings(4000, 4, 9000));
+        let tiny = Work {
+            decoder: Decoder::Tiny,
+            ..large
+        };
+        assert!((seconds(&pace, tiny) - 16.9).abs() < 1e-9);
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Choice {
     /// When the model's own manifest cannot be read. A variant that cannot be read is told among the standings.
     pub fn of(directory: &Path, circumstances: Circumstances<'_>) -> Result<Self, ModelError> {
         let own = ModelDirectory::open_unchecked(directory)?;
-        let digest = own.manifest().digest();
+        let digest = own.manifest().measured_digest();
         let Circumstances {
             quality, precision, ..
         } = circumstances;
@@ -73,7 +73,7 @@ impl Choice {
             manifest.measured.iter().rfind(counts).cloned()
         };
         let mut standings = Vec::new();
-        for folder in folders(&directory.join(VARIANTS)) {
+        for folder in variants(directory) {
             let name = folder.file_name().unwrap_or_default();
             let name = name.to_string_lossy().into_owned();
             standings.push(match ModelDirectory::open_unchecked(&folder) {
@@ -108,13 +108,13 @@ impl Choice {
         })
     }
 
-    /// A model without variants.
-    pub fn plain(directory: &Path, quality: Quality) -> Self {
+    /// A model without variants; `free`, where no arithmetic is insisted on.
+    pub fn plain(directory: &Path, quality: Quality, free: bool) -> Self {
         Self {
             quality,
             directory: directory.to_owned(),
             variant: None,
-            in_f32: quality == Quality::Exact,
+            in_f32: quality == Quality::Exact && free,
             standings: Vec::new(),
         }
     }
@@ -129,9 +129,10 @@ fn counts(found: &Measurement, digest: &str, circumstances: Circumstances<'_>) -
         && found.against_precision.eq_ignore_ascii_case("f32")
         && found.decoder == "full"
         && found.instruction_set == circumstances.instruction_set
-        && circumstances
-            .precision
-            .is_none_or(|precision| found.precision.eq_ignore_ascii_case(precision))
+        && match circumstances.precision {
+            Some(precision) => found.precision.eq_ignore_ascii_case(precision),
+            None => found.asked_precision == "auto",
+        }
 }
 
 impl Standing {
@@ -176,10 +177,10 @@ impl Standing {
     }
 }
 
-/// The folders in `folder` by name, but for hidden ones, which are in the making.
-fn folders(folder: &Path) -> Vec<PathBuf> {
+/// The folders of a model's variants by name, but for hidden ones, which are in the making.
+pub fn variants(directory: &Path) -> Vec<PathBuf> {
     let listed = || -> io::Result<Vec<PathBuf>> {
-        fs::read_dir(folder)?
+        fs::read_dir(directory.join(VARIANTS))?
             .map(|entry| Ok(entry?.path()))
             .collect()
     };
@@ -276,7 +277,7 @@ mod tests {
 
         fn digest(&self) -> String {
             let model = ModelDirectory::open_unchecked(self.0.path()).unwrap();
-            model.manifest().digest()
+            model.manifest().measured_digest()
         }
 
         fn measurement(&self, median_psnr_db: f64, times_faster: f64) -> Measurement {
@@ -284,6 +285,7 @@ mod tests {
                 against: self.digest(),
                 against_precision: "f32".to_owned(),
                 precision: "bf16".to_owned(),
+                asked_precision: "auto".to_owned(),
                 decoder: "full".to_owned(),
                 pictures: 8,
                 median_psnr_db,
@@ -394,6 +396,11 @@ mod tests {
             },
             Measurement {
                 decoder: "tiny".to_owned(),
+                ..good.clone()
+            },
+            Measurement {
+                precision: "f32".to_owned(),
+                asked_precision: "f32".to_owned(),
                 ..good.clone()
             },
             Measurement {

@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measurement {
-    /// Digest of the model that it was held against.
+    /// [`Manifest::measured_digest`](super::Manifest::measured_digest) of the model that it was held against.
     pub against: String,
     /// The arithmetic of that model's pictures.
     pub against_precision: String,
     /// The arithmetic of its own.
     pub precision: String,
+    /// What was asked for it: `auto` where it is the device's own choice.
+    pub asked_precision: String,
     /// What made pixels of its latents: `full` or `tiny`. The other model's are of the full decoder.
     pub decoder: String,
     /// How many pictures were drawn by both.
@@ -41,7 +43,7 @@ impl Measurement {
     pub fn is_renewed_by(&self, other: &Self) -> bool {
         (&self.against_precision, &self.precision, &self.decoder)
             == (&other.against_precision, &other.precision, &other.decoder)
-            && self.against == other.against
+            && (&self.against, &self.asked_precision) == (&other.against, &other.asked_precision)
             && self.instruction_set == other.instruction_set
     }
 }

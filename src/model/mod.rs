@@ -25,7 +25,7 @@ mod spec;
 pub mod tokenizer_json;
 
 pub use bins::Bins;
-pub use choice::{Choice, Circumstances, Standing, VARIANTS};
+pub use choice::{Choice, Circumstances, Standing, VARIANTS, variants};
 pub use config_json::ConfigError;
 pub use digest::{file_sha256, hex};
 pub use digests::Digests;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::selection::{COMPONENTS, Item, MODEL_INDEX};
+use super::selection::{COMPONENTS, Item};
 use super::{Plan, Progress, PullError, PullOptions, Pulled, transfer_all, with_hub};
 use crate::model::hex;
 
@@ -61,13 +61,7 @@ pub fn pull_by_component<T: Taker>(
             folder,
             items,
             pulled,
-        } = Plan::make(hub, options, together)?;
-        if !items.iter().any(|item| item.local == MODEL_INDEX) {
-            return Err(PullError::TinyVaeAlone {
-                repository: hub.repository(),
-            }
-            .into());
-        }
+        } = Plan::make(hub, options, true, together)?;
         progress.begin(pulled.bytes);
         let (weights, small): (Vec<Item>, Vec<Item>) =
             items.iter().cloned().partition(Item::is_of_weights);

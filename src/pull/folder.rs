@@ -124,6 +124,8 @@ impl Folder {
             stale.extend(earlier.files.difference(&files).cloned());
             if earlier.commit != commit {
                 // Two commits' files must not look like one checkpoint.
+                let last = items.iter().filter(|item| item.comes_last());
+                stale.extend(last.map(|item| item.local.clone()));
                 stale.insert(MODEL_INDEX.to_owned());
             }
         }

@@ -36,7 +36,7 @@ use hub::Hub;
 use listing::{BadListing, Listing};
 use patience::{LOOK_EVERY, Setback};
 use progress::Together;
-use selection::{Item, select};
+use selection::{Item, MODEL_INDEX, select};
 use transfer::transfer;
 
 /// Files that come at the same time: one connection of a hub seldom fills a line, and eight are called abuse.
@@ -74,7 +74,7 @@ pub struct Pulled {
 /// When the hub, the repository or the output cannot be used, or the caller asked to stop. What has come is kept.
 pub fn pull(options: &PullOptions, progress: &dyn Progress) -> Result<Pulled, PullError> {
     with_hub(options, progress, |hub, together| {
-        let plan = Plan::make(hub, options, together)?;
+        let plan = Plan::make(hub, options, false, together)?;
         plan.folder.check_free_space(&plan.items)?;
         together.progress.begin(plan.pulled.bytes);
         let (last, first) = plan.items.into_iter().partition(Item::comes_last);
@@ -120,7 +120,13 @@ struct Plan {
 }
 
 impl Plan {
-    fn make(hub: &Hub, options: &PullOptions, together: &Together<'_>) -> Result<Self, PullError> {
+    /// `model`: whether what comes has to be a whole one.
+    fn make(
+        hub: &Hub,
+        options: &PullOptions,
+        model: bool,
+        together: &Together<'_>,
+    ) -> Result<Self, PullError> {
         let repository = &options.repository;
         // First: somebody without rights there need not wait for a hub, and two runs need not list twice.
         let folder = Folder::open(&options.output, repository.name(), together)?;
@@ -129,6 +135,11 @@ impl Plan {
             let url = hub.file_url(&listing.commit, name);
             hub.document(&url, name, MAX_DOCUMENT_BYTES, together)
         })?;
+        if model && !items.iter().any(|item| item.local == MODEL_INDEX) {
+            return Err(PullError::TinyVaeAlone {
+                repository: hub.repository(),
+            });
+        }
         folder.prepare(
             repository.name(),
             repository.revision(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::observed::write_observed;
 use super::plan::{Choice, Observed, Treatment, WeightsChoice, plan};
 use super::points::{Kind, Points};
-use super::rewrite::{column_maxima, rewrite};
+use super::rewrite::{column_maxima, rewrite, table_group};
 use super::trial::write_trial;
 use super::{Progress, QuantizeError};
 use crate::ir::{BinSummary, BinWriter, Graph, Network};
@@ -181,7 +181,7 @@ impl Component {
                     QuantizationMode::Full => None,
                     _ => options.weights.group(),
                 },
-                embeddings: self.has_table().then(|| options.embeddings.stored()),
+                embeddings: self.stored_table(options.embeddings),
                 operations: treatments
                     .iter()
                     .filter(|treatment| treatment.in_integers())
@@ -213,9 +213,12 @@ impl Component {
         self.bytes().saturating_sub(float) + stored
     }
 
-    fn has_table(&self) -> bool {
+    /// How the rows of the table of embeddings are stored, where there is one.
+    fn stored_table(&self, choice: WeightsChoice) -> Option<WeightsFormat> {
         let mut operations = self.points.operations.iter();
-        operations.any(|operation| operation.kind == Kind::Embedding)
+        let table = operations.find(|operation| operation.kind == Kind::Embedding)?;
+        let group = table_group(table.weights.as_ref()?, choice);
+        Some(group.map_or(WeightsFormat::Int8, |_| WeightsFormat::Int4))
     }
 
     fn weight_elements(&self) -> u64 {

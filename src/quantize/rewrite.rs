@@ -247,10 +247,8 @@ impl<'a> Rewriting<'a> {
         let operation = &self.points.operations[index];
         let weights = operation.weights.as_ref().expect("a table has its rows");
         let rows = graph.scoped(operation.name.clone(), |graph| {
-            if let Some(WeightsChoice::Int4Symmetric { group }) = self.treatments[index].weights
-                && group.is_multiple_of(2)
-                && fits(weights, group)
-            {
+            let choice = self.treatments[index].weights;
+            if let Some(group) = choice.and_then(|choice| table_group(weights, choice)) {
                 return self.rows_of_grouped_table(graph, weights, group, ids);
             }
             let (levels, scales) = self.int8_rows(graph, weights, None)?;
@@ -417,6 +415,12 @@ impl<'a> Rewriting<'a> {
         let weight = graph.reshape(scaled, &dims)?;
         Ok(graph.convert(weight, ElementType::F32))
     }
+}
+
+/// Columns of a table that share a scale in 4 bits; none where its rows have 8, because that was asked for or groups do not fit.
+pub(super) fn table_group(weights: &Weights, choice: WeightsChoice) -> Option<usize> {
+    let group = choice.group()?;
+    (group.is_multiple_of(2) && fits(weights, group)).then_some(group)
 }
 
 fn fits(weights: &Weights, group: usize) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Built;
 use super::draw::loaded;
-use crate::domain::{ImageSize, Prompt, RequestDraft, Seed, Steps};
+use crate::domain::{Decoder, ImageSize, Prompt, RequestDraft, Seed, Steps};
 use crate::jobs::{Assignments, Work};
 use crate::pipeline::{Event, Generate, LatentToRgb, PipelineError, Planner, PreviewFit, Watch};
 use crate::telemetry::Metrics;
@@ -34,15 +34,16 @@ pub(super) fn warm_up(
 ) -> Result<Option<LatentToRgb>, PipelineError> {
     let planner = Arc::clone(&built.planner);
     let generate = built.generate.as_mut();
+    // The tiny decoder makes previews without a fit, and is warmed up in its place.
+    let has_tiny = planner.has_tiny_decoder();
     let mut fitting = WarmUpWatch {
         assignments,
         metrics,
-        fit: Some(PreviewFit::default()),
+        fit: (!has_tiny).then(PreviewFit::default),
     };
     // A traced transformer draws one size only; two pictures of it are enough for a fit.
     let small = match planner.frozen_size() {
-        // The tiny decoder makes previews without a fit.
-        None if planner.has_tiny_decoder() => (Some(small_size(&planner)?), 1),
+        None if has_tiny => (Some(small_size(&planner)?), 1),
         None => (Some(small_size(&planner)?), PROMPTS.len()),
         Some(_) => (None, 2),
     };
@@ -58,6 +59,7 @@ pub(super) fn warm_up(
             size: small.0,
             resolution_binning: small.0.map(|_| false),
             steps: Some(few_steps(&planner)?),
+            decoder: has_tiny.then_some(Decoder::Tiny),
             ..RequestDraft::new(Prompt::new(prompt)?, Seed::new(seed))
         };
         draw(generate, &planner, draft, read, &mut fitting)?;
@@ -66,6 +68,7 @@ pub(super) fn warm_up(
         // The model's own size: so large is the memory that pictures will take, and so long is a step.
         let draft = RequestDraft {
             steps: Some(Steps::new(STEPS_TO_MEASURE)?),
+            decoder: Some(Decoder::Full),
             ..RequestDraft::new(Prompt::new(PROMPTS[0])?, Seed::new(0))
         };
         let mut watch = WarmUpWatch {

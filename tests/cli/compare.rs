@@ -89,7 +89,9 @@ fn a_smaller_model_is_told_by_its_sizes_pictures_and_times() {
     // What was measured is kept with the model, which stays the same one.
     let manifest: Value = serde_json::from_slice(&desk.read("int8/manifest.json")).unwrap();
     let quality = &manifest["measured"][0];
-    assert_eq!(quality["against"], told["models"]["a"]["digest"]);
+    let original = ModelDirectory::open(&SKETCHBOOK.path("f16")).unwrap();
+    assert_eq!(quality["against"], original.manifest().measured_digest());
+    assert_eq!(quality["asked_precision"], "auto");
     assert_eq!(quality["median_psnr_db"], told["quality"]["median_psnr_db"]);
     assert_eq!(quality["pictures"], 2);
     assert!(quality["times_faster"].is_f64(), "{quality}");

@@ -148,6 +148,19 @@ fn a_table_of_embeddings_has_eight_bits_or_four() {
     // Of each of 489 rows: 192 bytes and a scale of 4, or 96 bytes and 3 of 2.
     let apart = 489 * (192 + 4 - 96 - 3 * 2);
     assert!(eight.abs_diff(four + apart) < 1024, "{eight} and {four}");
+    // Groups that do not divide its rows leave it 8 bits, and the manifest says so.
+    let words = [
+        "--output",
+        "other",
+        "--group",
+        "128",
+        "--embeddings",
+        "int4",
+    ];
+    quantize(&desk, &[&words[..], &keep].concat()).done();
+    let told = manifest(&desk, "other");
+    assert_eq!(told["text_encoder"]["quantization"]["embeddings"], "int8");
+
     let robot = "A sad robot next to a yellow house";
     let original = draw(&desk, &SKETCHBOOK.path("f16"), robot, "f16.png");
     for embeddings in ["int8", "int4"] {

@@ -9,7 +9,7 @@ use crate::compare::{
     Captioned, CompareError, ModelReport, Pair, PictureReport, Reader, Score, ScoreError, cosine,
     psnr, ssim,
 };
-use crate::domain::{Decoder, GenerateRequest, Prompt, RequestDraft, Seed};
+use crate::domain::{Decoder, GenerateRequest, Prompt, RequestDraft, Seed, Steps};
 use crate::engine::Runtime;
 use crate::model::{EMBEDDED_NAME, ModelDirectory, NotebookFiles};
 use crate::pipeline::pixels::{Rgb8, to_rgb8};
@@ -20,6 +20,8 @@ pub(super) struct Drawn {
     pub(super) directory: Box<ModelDirectory>,
     pub(super) report: ModelReport,
     pub(super) openvino: String,
+    /// The arithmetic that was asked for.
+    pub(super) asked_precision: String,
     /// How far captions were followed, where there were any.
     pub(super) score: Option<Score>,
     pictures: Vec<Picture>,
@@ -38,6 +40,8 @@ pub(super) struct Task<'a> {
     pub(super) drafts: &'a [RequestDraft],
     /// To be judged; caption i has the seed i.
     pub(super) captions: &'a [Captioned],
+    /// Denoising steps of those; the scheduler's own where left out.
+    pub(super) steps: Option<Steps>,
     pub(super) bar: &'a BenchBar,
     pub(super) interrupt: &'a Interrupt,
 }
@@ -85,6 +89,7 @@ impl Task<'_> {
                 decoder: decoder.name().to_owned(),
             },
             openvino: facts.openvino_version.clone(),
+            asked_precision: app.settings().openvino.precision.to_string(),
             directory,
             score,
             pictures,
@@ -95,7 +100,10 @@ impl Task<'_> {
         let mut verdicts = Vec::with_capacity(self.captions.len());
         for (seed, captioned) in (0..).zip(self.captions) {
             let prompt = Prompt::new(captioned.caption.as_str())?;
-            let draft = RequestDraft::new(prompt, Seed::new(seed));
+            let draft = RequestDraft {
+                steps: self.steps,
+                ..RequestDraft::new(prompt, Seed::new(seed))
+            };
             let picture = self.picture(loaded, draft, decoder)?;
             let pixels = picture.pixels.ok_or(CompareError::NoPicture)?;
             verdicts.push(captioned.judge(&reader.read(&pixels)?));

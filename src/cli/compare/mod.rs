@@ -12,8 +12,8 @@ use super::progress::{BenchBar, Interrupt};
 use super::{Common, say};
 use crate::bench::{Comparison, Machine, compare};
 use crate::compare::{
-    Captioned, Pair, PictureReport, QualityFigures, Report, SCHEMA, ScoreError, page, side_by_side,
-    sizes, table,
+    Captioned, CompareError, Pair, PictureReport, QualityFigures, Report, SCHEMA, ScoreError, page,
+    side_by_side, sizes, table,
 };
 use crate::config::{Precision, TextEncoderResidency};
 use crate::domain::{Decoder, ImageSize, Prompt, RequestDraft, Seed, Steps};
@@ -208,7 +208,9 @@ impl Compare {
             times: self.times(common, drafts[0].prompt.as_str(), &interrupt)?,
         };
         say(table(&report).trim_end())?;
-        if let (true, Some(measurement)) = (self.record, report.measurement()) {
+        let against = a.directory.manifest().measured_digest();
+        let measurement = report.measurement(against, b.asked_precision.clone());
+        if let (true, Some(measurement)) = (self.record, measurement) {
             b.directory.record(measurement)?;
         }
         files.write(&report, &pairs)
@@ -227,12 +229,20 @@ impl Compare {
         let precision = self.reference_precision.or(exact).or(self.precision);
         let a = common.app(self.settings(Some(&self.a), precision)?)?;
         let b = common.app(self.settings(Some(&self.b), self.precision)?)?;
+        let device = &b.settings().openvino.device;
+        if self.record && device != "CPU" {
+            return Err(CompareError::RecordElsewhere {
+                device: device.clone(),
+            }
+            .into());
+        }
         let count = 2 * (drafts.len() + captions.len());
         let bar = BenchBar::new(interrupt.clone(), count, "picture", self.quiet);
         let mut runtime = a.runtime()?;
         let task = Task {
             drafts,
             captions,
+            steps: drafts.first().and_then(|draft| draft.steps),
             bar: &bar,
             interrupt,
         };

@@ -115,9 +115,7 @@ pub enum ScoreError {
     #[error("the network that reads pictures is damaged: {0}")]
     Reader(String),
     /// A picture of another size.
-    #[error(
-        "the score is of pictures of {side}x{side} px, and this one has {width}x{height}: leave --size out"
-    )]
+    #[error("the score is of pictures of {side}x{side} px, and this model draws {width}x{height}")]
     Size {
         /// Of the pictures that the reader was taught on.
         side: u32,
