@@ -25,6 +25,8 @@ MODES = (
     ("transformer `hybrid`", (*TRANSFORMER, "--transformer", "hybrid"), "full"),
     ("transformer `full`", TRANSFORMER, "full"),
     ("VAE `full`", VAE, "full"),
+    ("VAE `weights`", (*VAE, "--vae-decoder", "weights"), "full"),
+    ("VAE `weights`, `int4`", (*VAE, "--vae-decoder", "weights", "--vae-decoder-weights", "int4", "--group", 72), "full"),
     ("text encoder `int8`", (*TEXT, "--text-encoder-weights", "int8"), "full"),
     ("text encoder `int4`", TEXT, "full"),
     ("text encoder `int4-asymmetric`", (*TEXT, "--text-encoder-weights", "int4-asymmetric"), "full"),

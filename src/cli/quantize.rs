@@ -74,6 +74,10 @@ struct Components {
     #[arg(long, value_name = "MODE", default_value = "full")]
     vae_decoder: Mode,
 
+    /// The VAE decoder's weights where they alone change: int8, int4, int4-asymmetric
+    #[arg(long, value_name = "FORMAT", default_value = "int8")]
+    vae_decoder_weights: StoredWeights,
+
     /// The text encoder's weights: int8, int4, int4-asymmetric, keep
     #[arg(long, value_name = "FORMAT", default_value = "int4")]
     text_encoder_weights: TextWeights,
@@ -153,6 +157,24 @@ impl Mode {
     }
 }
 
+/// How weights are stored that nothing is computed with in integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StoredWeights {
+    Int8,
+    Int4,
+    Int4Asymmetric,
+}
+
+impl StoredWeights {
+    fn choice(self, group: usize) -> WeightsChoice {
+        match self {
+            Self::Int8 => WeightsChoice::Int8,
+            Self::Int4 => WeightsChoice::Int4Symmetric { group },
+            Self::Int4Asymmetric => WeightsChoice::Int4Asymmetric { group },
+        }
+    }
+}
+
 /// How the text encoder's weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum TextWeights {
@@ -202,21 +224,34 @@ impl Components {
             smoothing: self.smoothing,
             in_float: BTreeSet::new(),
         };
-        let computed = |mode: Mode| mode.mode().map(|mode| component(mode, WeightsChoice::Int8));
+        let computed = |mode: Mode, weights: StoredWeights| {
+            let weights = match mode {
+                Mode::Weights => weights.choice(group),
+                _ => WeightsChoice::Int8,
+            };
+            mode.mode().map(|mode| component(mode, weights))
+        };
         let text_weights = match self.text_encoder_weights {
             TextWeights::Keep => None,
-            TextWeights::Int8 => Some(WeightsChoice::Int8),
-            TextWeights::Int4 => Some(WeightsChoice::Int4Symmetric { group }),
-            TextWeights::Int4Asymmetric => Some(WeightsChoice::Int4Asymmetric { group }),
+            TextWeights::Int8 => Some(StoredWeights::Int8),
+            TextWeights::Int4 => Some(StoredWeights::Int4),
+            TextWeights::Int4Asymmetric => Some(StoredWeights::Int4Asymmetric),
         };
+        let text_weights = text_weights.map(|weights| weights.choice(group));
         Choices {
             parts: [
                 (
                     Part::TextEncoder,
                     text_weights.map(|weights| component(QuantizationMode::Weights, weights)),
                 ),
-                (Part::Transformer, computed(self.transformer)),
-                (Part::VaeDecoder, computed(self.vae_decoder)),
+                (
+                    Part::Transformer,
+                    computed(self.transformer, StoredWeights::Int8),
+                ),
+                (
+                    Part::VaeDecoder,
+                    computed(self.vae_decoder, self.vae_decoder_weights),
+                ),
             ]
             .into_iter()
             .filter_map(|(part, options)| Some((part, options?)))

@@ -50,8 +50,11 @@ impl ComponentOptions {
             } else {
                 self.weights
             },
-            // Kernels have too few inputs for groups of them.
-            convolution: WeightsChoice::Int8,
+            convolution: if in_integers {
+                WeightsChoice::Int8
+            } else {
+                self.weights
+            },
             embedding: self.embeddings,
             linear_activations: full,
             convolution_activations: in_integers,

@@ -176,16 +176,14 @@ impl<'a> Rewriting<'a> {
             .expect("asked for where there are some");
         let value = graph.scoped(operation.name.clone(), |graph| {
             match (operation.kind, treatment.weights) {
-                (Kind::Linear, Some(WeightsChoice::Int4Symmetric { group }))
-                    if fits(weights, group) =>
-                {
-                    self.grouped(graph, weights, group, Level::Symmetric)
-                }
-                (Kind::Linear, Some(WeightsChoice::Int4Asymmetric { group }))
-                    if fits(weights, group) =>
-                {
-                    self.grouped(graph, weights, group, Level::Asymmetric)
-                }
+                (
+                    Kind::Linear | Kind::Convolution,
+                    Some(WeightsChoice::Int4Symmetric { group }),
+                ) if fits(weights, group) => self.grouped(graph, weights, group, Level::Symmetric),
+                (
+                    Kind::Linear | Kind::Convolution,
+                    Some(WeightsChoice::Int4Asymmetric { group }),
+                ) if fits(weights, group) => self.grouped(graph, weights, group, Level::Asymmetric),
                 (Kind::TransposedConvolution, _) => self.transposed_kernel(graph, weights),
                 _ if treatment.in_integers() => {
                     self.rows(graph, weights, treatment.smoothing.as_deref())
@@ -362,7 +360,7 @@ impl<'a> Rewriting<'a> {
         Ok(graph.multiply(levels, scale))
     }
 
-    /// 4 bits, one f16 scale for each `group` inputs of a row.
+    /// 4 bits, one f16 scale for each `group` inputs of a row; of a convolution's kernel an input is a tap of a channel.
     fn grouped(
         &self,
         graph: &mut Graph,
@@ -370,7 +368,8 @@ impl<'a> Rewriting<'a> {
         group: usize,
         level: Level,
     ) -> Result<Value, QuantizeError> {
-        let (rows, columns) = (weights.constant.shape[0], weights.constant.shape[1]);
+        let shape = &weights.constant.shape;
+        let (rows, columns) = (shape[0], inputs(weights));
         let groups = columns / group;
         let element = match level {
             Level::Symmetric => ElementType::I4,
@@ -411,7 +410,7 @@ impl<'a> Rewriting<'a> {
             bin.write(cast_slice(&scales))
         })?;
         let scaled = graph.multiply(levels, scale);
-        let dims = [rows, columns].map(|dim| dim.cast_signed() as i64);
+        let dims: Vec<i64> = shape.iter().map(|dim| dim.cast_signed() as i64).collect();
         let weight = graph.reshape(scaled, &dims)?;
         Ok(graph.convert(weight, ElementType::F32))
     }
@@ -424,7 +423,12 @@ pub(super) fn table_group(weights: &Weights, choice: WeightsChoice) -> Option<us
 }
 
 fn fits(weights: &Weights, group: usize) -> bool {
-    weights.constant.shape[1].is_multiple_of(group)
+    inputs(weights).is_multiple_of(group)
+}
+
+/// Numbers of a row of weights: all behind the first axis.
+fn inputs(weights: &Weights) -> usize {
+    weights.constant.shape.iter().skip(1).product()
 }
 
 /// Largest magnitude of each input channel of a linear layer's weights.

@@ -124,6 +124,36 @@ fn weights_alone_need_no_calibration_and_change_little() {
 }
 
 #[test]
+fn the_vae_is_stored_in_eight_bits_or_four_and_draws_nearly_the_same() {
+    let desk = Desk::new();
+    let keep = ["--transformer", "keep", "--text-encoder-weights", "keep"];
+    let robot = "A sad robot next to a yellow house";
+    let original = draw(&desk, &SKETCHBOOK.path("f16"), robot, "f16.png");
+    let mut bytes = Vec::new();
+    for (weights, nearest) in [("int8", 35.0), ("int4-asymmetric", 22.0), ("int4", 22.0)] {
+        let words = [
+            "--output",
+            weights,
+            "--vae-decoder",
+            "weights",
+            "--group",
+            "72",
+        ];
+        let words = [&words[..], &["--vae-decoder-weights", weights], &keep].concat();
+        quantize(&desk, &words).done();
+        let told = manifest(&desk, weights);
+        assert_eq!(told["calibration"], Value::Null);
+        let stored = told["vae_decoder"]["weights"].as_str().unwrap();
+        assert!(weights.starts_with(stored), "{stored}");
+        bytes.push(told["files"]["vae_decoder.bin"]["bytes"].as_u64().unwrap());
+        let picture = draw(&desk, &desk.path(weights), robot, "drawn.png");
+        let psnr = psnr(&original, &picture);
+        assert!(psnr > nearest, "{weights}: {psnr} dB");
+    }
+    assert!(bytes.is_sorted_by(|more, less| more > less), "{bytes:?}");
+}
+
+#[test]
 fn a_table_of_embeddings_has_eight_bits_or_four() {
     let desk = Desk::new();
     let keep = ["--transformer", "keep", "--vae-decoder", "keep"];
