@@ -82,9 +82,9 @@ struct Components {
     #[arg(long, value_name = "FORMAT", default_value = "int4")]
     text_encoder_weights: TextWeights,
 
-    /// Its table of embeddings, where its weights change: int8 (one scale a row), int4 (symmetric, in groups)
-    #[arg(long, value_name = "FORMAT", default_value = "int8")]
-    embeddings: TableWeights,
+    /// Its table of embeddings: int8 (one scale a row), int4 (symmetric, in groups) [default: as many bits as its weights]
+    #[arg(long, value_name = "FORMAT")]
+    embeddings: Option<TableWeights>,
 
     /// Inputs that share a scale in 4-bit weights; rows that it does not divide have 8 bits
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=65536))]
@@ -217,9 +217,9 @@ impl Components {
         let component = |mode: QuantizationMode, weights| ComponentOptions {
             mode,
             weights,
-            embeddings: match self.embeddings {
-                TableWeights::Int8 => WeightsChoice::Int8,
-                TableWeights::Int4 => WeightsChoice::Int4Symmetric { group },
+            embeddings: match (self.embeddings, self.text_encoder_weights) {
+                (Some(TableWeights::Int8), _) | (None, TextWeights::Int8) => WeightsChoice::Int8,
+                _ => WeightsChoice::Int4Symmetric { group },
             },
             smoothing: self.smoothing,
             in_float: BTreeSet::new(),

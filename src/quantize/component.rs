@@ -19,7 +19,7 @@ pub struct ComponentOptions {
     pub mode: QuantizationMode,
     /// How weights are stored; what is computed in integers has 8 bits whatever this says.
     pub weights: WeightsChoice,
-    /// How the rows of a table of embeddings are stored.
+    /// How the rows of a table of embeddings are stored; 8 bits where its groups do not fit.
     pub embeddings: WeightsChoice,
     /// SmoothQuant's exponent; none leaves channels as they are.
     pub smoothing: Option<f32>,
