@@ -20,6 +20,7 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
+use crate::domain::Decoder;
 use crate::engine::Runtime;
 use crate::model::{
     ComponentEntry, Manifest, Measurement, ModelDirectory, Part, TextEncoderSpec, TinyVaeSpec,
@@ -108,7 +109,7 @@ pub struct TinyVaeOptions {
 pub fn is_tiny_vae(source: &Path) -> bool {
     let config = read_text(&source.join("config.json"));
     !source.join("model_index.json").exists()
-        && config.is_ok_and(|config| config.contains(TinyVaeSpec::CLASS))
+        && config.is_ok_and(|config| TinyVaeSpec::is_declared(&config))
 }
 
 /// Gives a model a tiny autoencoder's decoder beside its own, in place of one that it may have. Its other files stay. Weights are f32
@@ -160,7 +161,7 @@ pub fn add_tiny_vae(
 fn measured_without_tiny(manifest: &Manifest) -> Vec<Measurement> {
     let measured = manifest.measured.iter();
     measured
-        .filter(|found| found.decoder == "full")
+        .filter(|found| found.decoder == Decoder::Full.name())
         .cloned()
         .collect()
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::directory::{ModelDirectory, ModelError};
 use super::manifest::Manifest;
 use super::measurement::Measurement;
-use crate::domain::Quality;
+use crate::domain::{Decoder, Quality};
 
 /// What draws.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,7 +127,7 @@ pub const VARIANTS: &str = "variants";
 fn counts(found: &Measurement, digest: &str, circumstances: Circumstances<'_>) -> bool {
     found.against == digest
         && found.against_precision.eq_ignore_ascii_case("f32")
-        && found.decoder == "full"
+        && found.decoder == Decoder::Full.name()
         && found.instruction_set == circumstances.instruction_set
         && match circumstances.precision {
             Some(precision) => found.precision.eq_ignore_ascii_case(precision),

@@ -224,7 +224,8 @@ impl ModelDirectory {
         })
     }
 
-    /// Has the manifest say how near the model's pictures are to another's, in place of what it said of the same before. The digest stays: no file of the model changes.
+    /// Has the manifest say how near the model's pictures are to another's, in place of what it said of the same before. The digest
+    /// stays: no file of the model changes.
     ///
     /// # Errors
     /// When another model has taken its place meanwhile, or the manifest cannot be written.

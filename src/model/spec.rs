@@ -370,8 +370,17 @@ impl TinyVaeSpec {
         Ok(())
     }
 
+    /// Whether a `config.json` is one of an `AutoencoderTiny`.
+    pub fn is_declared(text: &str) -> bool {
+        let class = ConfigJson::parse(text).and_then(|config| {
+            let class = config.text("_class_name")?;
+            Ok(class == Some(Self::CLASS))
+        });
+        class.unwrap_or(false)
+    }
+
     /// What diffusers calls it.
-    pub const CLASS: &'static str = "AutoencoderTiny";
+    const CLASS: &'static str = "AutoencoderTiny";
 
     /// Channels of every level.
     pub fn width(&self) -> usize {

@@ -114,7 +114,7 @@ impl Selection<'_> {
         }
         let config = read(CONFIG)?;
         let config = String::from_utf8_lossy(&config);
-        if !config.contains(TinyVaeSpec::CLASS) {
+        if !TinyVaeSpec::is_declared(&config) {
             return Err(self.missing(MODEL_INDEX));
         }
         TinyVaeSpec::from_json(&config).map_err(|source| PullError::OtherFamily {

@@ -65,6 +65,28 @@ def learning_rate(step: int, total: int, peak: float, warm_up: int = 60, hold: f
     return peak * min(1.0, (step + 1) / warm_up) * max(0.02, fall)
 
 
+def fit(name: str, model: torch.nn.Module, folder: Path, settings, seed: int, losses):
+    """Trains `model` by AdamW, its rate risen, held and fallen; it has the averaged weights afterwards, which lie in the folder too.
+
+    `losses(step, generator)` gives the loss of a step and the figures that are told of it.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=1e-4, foreach=True)
+    average = Average(model, 0.998)
+    steps = Steps(name, folder, settings.steps, seed, {"model": model, "optimizer": optimizer, "average": average})
+    for step in steps:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, settings.steps, settings.rate, hold=0.3)
+        loss, figures = losses(step, steps.generator(step))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.update()
+        steps.tell(loss=loss.item(), **figures)
+    average.swap()
+    torch.save(model.state_dict(), folder / f"{name}.pt")
+
+
 def mean_where(chosen: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """The mean of the chosen values; NaN where none is."""
     return torch.where(chosen, values, torch.nan).nanmean()

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from torch.nn import functional
 
 from device import autocast, here
-from training import Average, Steps, learning_rate
+from training import fit
 
 SCALING_FACTOR = 0.18215
 CHANNELS = (16, 32, 64, 64)
@@ -65,18 +65,28 @@ def batch_of(pictures: np.ndarray, share: float, settings, rng: np.random.Genera
     return halved(x) if half else x
 
 
+def picture_loss(error: torch.Tensor):
+    """What a decoded picture is judged by, and the mean of its squared errors."""
+    gradient = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    squared = (error**2).mean()
+    return error.abs().mean() + 0.5 * gradient + 0.5 * squared, squared
+
+
+def psnr(squared: torch.Tensor) -> float:
+    """In dB, of values from -1 to 1."""
+    return 10 * math.log10(4 / squared.item())
+
+
 def losses(vae, x: torch.Tensor, noise: torch.Generator):
     with autocast():
         mean, log_variance = vae.quant_conv(vae.encoder(x)).float().chunk(2, 1)
         log_variance = log_variance.clamp(-14, 4)
         z = mean + torch.exp(0.5 * log_variance) * torch.randn(mean.shape, generator=noise)
         y = vae.decoder(vae.post_quant_conv(z)).float()
-    error = y - x
-    gradient = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    loss, squared = picture_loss(y - x)
     scaled = mean * SCALING_FACTOR
     kl = 0.5 * (scaled**2 + (log_variance.exp() * SCALING_FACTOR**2) - 1 - log_variance - 2 * math.log(SCALING_FACTOR)).mean()
-    squared = (error**2).mean()
-    return error.abs().mean() + 0.5 * gradient + 0.5 * squared + 2e-4 * kl, squared, kl
+    return loss + 2e-4 * kl, squared, kl
 
 
 def train_vae(folder: Path, pictures: np.ndarray, settings, seed: int, start: AutoencoderKL | None) -> AutoencoderKL:
@@ -89,22 +99,13 @@ def train_vae(folder: Path, pictures: np.ndarray, settings, seed: int, start: Au
     torch.manual_seed(seed)
     if start is not None:
         vae.load_state_dict(start.state_dict())
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=1e-4, foreach=True)
-    average = Average(vae, 0.998)
-    steps = Steps("vae", folder, settings.steps, seed, {"model": vae, "optimizer": optimizer, "average": average})
-    for step in steps:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, settings.steps, settings.rate, hold=0.3)
+
+    def step_losses(step: int, noise: torch.Generator):
         x = batch_of(pictures, step / settings.steps, settings, np.random.default_rng((seed, step)))
-        loss, squared, kl = losses(vae, x, steps.generator(step))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        average.update()
-        steps.tell(loss=loss.item(), psnr=10 * math.log10(4 / squared.item()), kl=kl.item())
-    average.swap()
-    torch.save(vae.state_dict(), done)
+        loss, squared, kl = losses(vae, x, noise)
+        return loss, {"psnr": psnr(squared), "kl": kl.item()}
+
+    fit("vae", vae, folder, settings, seed, step_losses)
     return vae
 
 
