@@ -62,7 +62,7 @@ impl CompiledGraph {
         let beneath = runtime.devices_beneath(options.device)?;
         for device in &beneath {
             check_precision(runtime, device, options.precision)?;
-            configure(runtime, device, options)?;
+            configure(runtime, device, options, xml)?;
         }
         let failed = |verb: &'static str| {
             move |error: openvino::InferenceError| EngineError::Graph {
@@ -243,8 +243,9 @@ fn configure(
     runtime: &mut Runtime,
     device: &str,
     options: &CompileOptions<'_>,
+    xml: &Path,
 ) -> Result<(), EngineError> {
-    let precision = options.precision;
+    let precision = runtime.safe_precision(device, options.precision, options.threads, xml);
     let hint = (precision != Precision::Auto).then(|| precision.name());
     runtime.set(device, PRECISION, hint)?;
     if device == "CPU" {

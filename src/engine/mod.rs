@@ -9,6 +9,7 @@ mod error;
 mod graph;
 mod memory;
 mod on_demand;
+mod one_thread;
 mod profile;
 mod rest;
 mod runtime;

@@ -69,8 +69,9 @@ impl Runtime {
         .map_err(EngineError::Runtime)?;
         let device = text(options.device).map_err(EngineError::Runtime)?;
         let mut properties = vec![("PERF_COUNT", "YES")];
-        if options.precision != Precision::Auto {
-            properties.push(("INFERENCE_PRECISION_HINT", options.precision.name()));
+        let precision = self.safe_precision(options.device, options.precision, None, xml);
+        if precision != Precision::Auto {
+            properties.push(("INFERENCE_PRECISION_HINT", precision.name()));
         }
         for (key, value) in properties {
             let (key, value) = (

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Desk, json};
 use crate::support::{
-    checkpoint, convert_to, decode_png, names_in, outcome, pixart, runtime, small_model,
+    checkpoint, convert_to, decode_png, names_in, outcome, pixart, project, runtime, small_model,
 };
 
 #[test]
@@ -50,6 +50,47 @@ fn an_empty_folder_and_a_runtime_are_enough_wherever_the_runtime_is() {
     outcome(&mut bare()).done();
     assert!(desk.read("pixart-7.png") == bytes, ".openvino/libs");
     assert_eq!(names_in(&cache.path().join("pixart")), kept);
+}
+
+/// On a processor with AMX each of these ended by SIGFPE, traced networks included.
+#[test]
+fn one_thread_and_one_core_are_enough() {
+    let desk = Desk::new();
+    let traced = project("tests/golden/traced");
+    let source = checkpoint("tests/golden/checkpoints/tiny-alpha");
+    let of_traced = |command: &mut Command| {
+        let size = ["--size", "80x64", "--no-resolution-binning"];
+        command.arg("--model").arg(&traced);
+        command.arg("--checkpoint").arg(source.path()).args(size);
+    };
+    let words = ["generate", "a cat", "--seed", "1", "--threads", "1"];
+    outcome(&mut desk.pixart(&words)).done();
+    let mut command = desk.pixart(&words);
+    of_traced(&mut command);
+    outcome(&mut command).done();
+    outcome(&mut desk.pixart(&["info", "--threads", "1"])).done();
+
+    // What pins a process is on most machines, and not on all.
+    let Ok(taskset) = Command::new("taskset").arg("--version").output() else {
+        return;
+    };
+    assert!(taskset.status.success());
+    for threads in ["0", "2"] {
+        let inner = desk.pixart(&["generate", "a cat", "--seed", "1", "--threads", threads]);
+        let mut pinned = Command::new("taskset");
+        pinned
+            .args(["--cpu-list", "0"])
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .current_dir(desk.path(""));
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => pinned.env(name, value),
+                None => pinned.env_remove(name),
+            };
+        }
+        outcome(&mut pinned).done();
+    }
 }
 
 #[test]
