@@ -22,6 +22,24 @@ pub struct Vocabulary {
     pub eos_id: usize,
     /// The normaliser's map.
     pub charsmap: Option<Charsmap>,
+    /// How text is cut into words.
+    pub splitting: Splitting,
+}
+
+/// How text is cut into words once the character map was applied; each word gets `▁` in front where it has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Splitting {
+    /// At white space of any kind, as sentencepiece does and transformers 5: `WhitespaceSplit`, then `Metaspace`.
+    WhiteSpace,
+    /// At spaces, which become `▁`: `Metaspace` alone. transformers 4 saved T5 so, with `Strip` and `Replace` before.
+    Spaces {
+        /// White space in front is taken away.
+        strip_left: bool,
+        /// White space at the end is taken away.
+        strip_right: bool,
+        /// Two and more spaces count as one.
+        merge: bool,
+    },
 }
 
 /// One piece of a vocabulary.
@@ -83,9 +101,25 @@ enum Step {
         replacement: String,
         prepend_scheme: Option<String>,
         add_prefix_space: Option<bool>,
+        split: Option<bool>,
+    },
+    Strip {
+        strip_left: bool,
+        strip_right: bool,
+    },
+    Replace {
+        pattern: Pattern,
+        content: String,
     },
     #[serde(other)]
     Other,
+}
+
+/// What is replaced.
+#[derive(Deserialize)]
+enum Pattern {
+    Regex(String),
+    String(#[expect(dead_code, reason = "no file of T5 has one")] String),
 }
 
 #[derive(Deserialize)]
@@ -114,8 +148,8 @@ impl Vocabulary {
         if model.kind.is_some_and(|kind| kind != "Unigram") || model.byte_fallback {
             return Err(refuse("is not a Unigram model without byte fallback"));
         }
-        check_pre_tokenizer(file.pre_tokenizer)?;
-        let charsmap = charsmap(file.normalizer)?;
+        let normalizer = Normalizer::of(file.normalizer)?;
+        let splitting = splitting(file.pre_tokenizer, &normalizer)?;
         let unk_id = model
             .unk_id
             .filter(|&id| id < model.vocab.len())
@@ -144,7 +178,8 @@ impl Vocabulary {
             pieces,
             unk_id,
             eos_id,
-            charsmap,
+            charsmap: normalizer.charsmap,
+            splitting,
         })
     }
 }
@@ -178,67 +213,112 @@ fn check_pieces(vocab: &[(String, f64)]) -> Result<(), TokenizerJsonError> {
     Ok(())
 }
 
-fn check_pre_tokenizer(step: Option<Step>) -> Result<(), TokenizerJsonError> {
-    let steps = match step {
-        Some(Step::Sequence { steps }) => steps,
-        Some(step) => vec![step],
-        None => Vec::new(),
-    };
-    let is_t5 = match steps.as_slice() {
-        [Step::WhitespaceSplit, metaspace] | [metaspace] => is_t5_metaspace(metaspace),
-        _ => false,
-    };
-    if is_t5 {
-        Ok(())
-    } else {
-        Err(TokenizerJsonError::NotT5 {
-            problem: "does not split words at white space with ▁ before each (Metaspace, always)",
-        })
+impl Step {
+    /// The steps of a sequence, or of the one step, in order.
+    fn list(step: Option<Self>) -> Vec<Self> {
+        match step {
+            Some(Self::Sequence { steps }) => steps,
+            Some(step) => vec![step],
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether it is a Metaspace whose `▁` comes in front of the text in one of `ways`, and cuts it.
+    fn is_metaspace(&self, ways: &[&str]) -> bool {
+        let Self::Metaspace {
+            replacement,
+            prepend_scheme,
+            add_prefix_space,
+            split,
+        } = self
+        else {
+            return false;
+        };
+        replacement == "▁"
+            && prepend_scheme
+                .as_deref()
+                .is_none_or(|way| ways.contains(&way))
+            && *add_prefix_space != Some(false)
+            && *split != Some(false)
     }
 }
 
-fn is_t5_metaspace(step: &Step) -> bool {
-    let Step::Metaspace {
-        replacement,
-        prepend_scheme,
-        add_prefix_space,
-    } = step
-    else {
-        return false;
-    };
-    replacement == "▁"
-        && prepend_scheme
-            .as_deref()
-            .is_none_or(|scheme| scheme == "always")
-        && *add_prefix_space != Some(false)
+/// How text is cut. The steps are those that T5's files have had.
+fn splitting(
+    pre_tokenizer: Option<Step>,
+    normalizer: &Normalizer,
+) -> Result<Splitting, TokenizerJsonError> {
+    let steps = Step::list(pre_tokenizer);
+    match steps.as_slice() {
+        // What the normaliser strips and merges is white space, at which this cuts.
+        [Step::WhitespaceSplit, metaspace] if metaspace.is_metaspace(&["always"]) => {
+            Ok(Splitting::WhiteSpace)
+        }
+        // The whole text is one, so its first place is the only one.
+        [metaspace] if metaspace.is_metaspace(&["always", "first"]) => Ok(Splitting::Spaces {
+            strip_left: normalizer.strip_left,
+            strip_right: normalizer.strip_right,
+            merge: normalizer.merge_spaces,
+        }),
+        _ => Err(TokenizerJsonError::NotT5 {
+            problem: "does not split words with ▁ before each (Metaspace, always or first, with or without WhitespaceSplit)",
+        }),
+    }
 }
 
-fn charsmap(step: Option<Step>) -> Result<Option<Charsmap>, TokenizerJsonError> {
-    let mut steps = match step {
-        Some(Step::Sequence { steps }) => steps,
-        Some(step) => vec![step],
-        None => Vec::new(),
-    };
-    let encoded = match (steps.pop(), steps.is_empty()) {
-        (None, _) => return Ok(None),
-        (
-            Some(Step::Precompiled {
-                precompiled_charsmap,
-            }),
-            true,
-        ) => precompiled_charsmap,
-        _ => {
-            return Err(TokenizerJsonError::NotT5 {
-                problem: "has a normaliser beside the character map (Precompiled)",
-            });
+/// What is done to text before it is cut.
+#[derive(Default)]
+struct Normalizer {
+    charsmap: Option<Charsmap>,
+    strip_left: bool,
+    strip_right: bool,
+    merge_spaces: bool,
+}
+
+impl Normalizer {
+    /// The character map, `Strip` and `Replace`, in this order, each at most once.
+    fn of(step: Option<Step>) -> Result<Self, TokenizerJsonError> {
+        let refuse = |problem| TokenizerJsonError::NotT5 { problem };
+        let mut found = Self::default();
+        let mut last = 0;
+        for step in Step::list(step) {
+            let place = match step {
+                Step::Precompiled {
+                    precompiled_charsmap,
+                } => {
+                    let bytes = from_base64(&precompiled_charsmap)
+                        .ok_or(refuse("has a character map that is not base64"))?;
+                    let map = Charsmap::parse(&bytes).map_err(TokenizerJsonError::Charsmap)?;
+                    found.charsmap = Some(map);
+                    1
+                }
+                Step::Strip {
+                    strip_left,
+                    strip_right,
+                } => {
+                    (found.strip_left, found.strip_right) = (strip_left, strip_right);
+                    2
+                }
+                Step::Replace {
+                    pattern: Pattern::Regex(pattern),
+                    content,
+                } if pattern == " {2,}" && (content == "▁" || content == " ") => {
+                    found.merge_spaces = true;
+                    3
+                }
+                _ => {
+                    return Err(refuse(
+                        "has a normaliser beside the character map (Precompiled), Strip, and Replace of several spaces",
+                    ));
+                }
+            };
+            if place <= last {
+                return Err(refuse("has its normalisers in another order"));
+            }
+            last = place;
         }
-    };
-    let bytes = from_base64(&encoded).ok_or(TokenizerJsonError::NotT5 {
-        problem: "has a character map that is not base64",
-    })?;
-    Charsmap::parse(&bytes)
-        .map(Some)
-        .map_err(TokenizerJsonError::Charsmap)
+        Ok(found)
+    }
 }
 
 /// Standard alphabet with padding (RFC 4648, section 4): twenty lines against one more dependency.

@@ -1,7 +1,7 @@
 //! Text → T5 token ids, equal to transformers' `T5Tokenizer` except that special tokens cannot be typed.
 //!
 //! The path is the one of transformers 5.23 `tokenization_t5.py`: the vocabulary's character map, split at white space, `▁` before each
-//! word, Unigram, cut, `</s>`. It is walked here word by word on plain strings: `tokenizers` supplies the character map's lookup and the
+//! word, Unigram, cut, `</s>`; a `tokenizer.json` of transformers 4 splits at spaces instead. It is walked here word by word on plain strings: `tokenizers` supplies the character map's lookup and the
 //! Unigram search, and none of its offsets, added tokens or post-processors, which text could reach.
 //! Invariants: ids end with `</s>`, which stands nowhere else; no prompt reaches a control piece (`docs/adr/0002`); nothing is padded.
 
@@ -13,7 +13,7 @@ use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::precompiled::Precompiled;
 
 use crate::model::sentencepiece::{PieceKind, SentencePieceError, SentencePieceModel};
-use crate::model::tokenizer_json::{TokenizerJsonError, Vocabulary, VocabularyPiece};
+use crate::model::tokenizer_json::{Splitting, TokenizerJsonError, Vocabulary, VocabularyPiece};
 
 /// Ids of one prompt.
 ///
@@ -61,6 +61,7 @@ pub enum TokenizerError {
 pub struct PromptTokenizer {
     unigram: Unigram,
     charsmap: Option<Precompiled>,
+    splitting: Splitting,
     eos_id: u32,
     max_tokens: usize,
 }
@@ -95,6 +96,7 @@ impl PromptTokenizer {
             unk_id: model.unk_id(),
             eos_id: model.eos_id(),
             charsmap: model.charsmap().cloned(),
+            splitting: Splitting::WhiteSpace,
         };
         Self::new(vocabulary, max_tokens)
     }
@@ -137,6 +139,7 @@ impl PromptTokenizer {
         Ok(Self {
             unigram,
             charsmap,
+            splitting: vocabulary.splitting,
             eos_id,
             max_tokens,
         })
@@ -153,18 +156,16 @@ impl PromptTokenizer {
         };
         let mut ids = Vec::new();
         let mut lost = Lost::default();
-        for word in normalized.split_whitespace() {
-            for chunk in metaspace(word) {
-                let tokens = self
-                    .unigram
-                    .tokenize(&chunk)
-                    .map_err(TokenizerError::Search)?;
-                for token in tokens {
-                    if ids.len() + 1 >= self.max_tokens {
-                        lost.push(&token.value);
-                    }
-                    ids.push(i64::from(token.id));
+        for word in words(&normalized, self.splitting) {
+            let tokens = self
+                .unigram
+                .tokenize(&word)
+                .map_err(TokenizerError::Search)?;
+            for token in tokens {
+                if ids.len() + 1 >= self.max_tokens {
+                    lost.push(&token.value);
                 }
+                ids.push(i64::from(token.id));
             }
         }
         let found = ids.len() + 1;
@@ -232,9 +233,35 @@ impl Lost {
     }
 }
 
+/// What stands for a space in a vocabulary.
+const SPACE: char = '▁';
+
+/// The words of a normalised text, each with `▁` in front.
+fn words(text: &str, splitting: Splitting) -> Vec<String> {
+    let Splitting::Spaces {
+        strip_left,
+        strip_right,
+        merge,
+    } = splitting
+    else {
+        return text.split_whitespace().flat_map(metaspace).collect();
+    };
+    let text = if strip_left { text.trim_start() } else { text };
+    let text = if strip_right { text.trim_end() } else { text };
+    let mut marked = String::with_capacity(text.len());
+    let mut after_space = false;
+    for character in text.chars() {
+        let is_space = character == ' ';
+        if !(is_space && after_space && merge) {
+            marked.push(if is_space { SPACE } else { character });
+        }
+        after_space = is_space;
+    }
+    metaspace(&marked)
+}
+
 /// `tokenizers`' `Metaspace('▁', prepend "always", split)` on one word: `▁` in front unless it is there, then a cut before each `▁`.
 fn metaspace(word: &str) -> Vec<String> {
-    const SPACE: char = '▁';
     let mut chunks: Vec<String> = Vec::new();
     for character in word.chars() {
         match chunks.last_mut() {

@@ -7,6 +7,9 @@ use pixart::pipeline::tokenizer::PromptTokenizer;
 use serde::Deserialize;
 use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::precompiled::Precompiled;
+use tokenizers::normalizers::replace::{Replace, ReplacePattern};
+use tokenizers::normalizers::strip::Strip;
+use tokenizers::normalizers::{self, NormalizerWrapper};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::pre_tokenizers::sequence::Sequence;
@@ -27,8 +30,32 @@ fn from_spiece() -> PromptTokenizer {
     PromptTokenizer::from_sentencepiece(SPIECE, MAX_TOKENS).unwrap()
 }
 
+/// What a `tokenizer.json` of T5 cuts words with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// transformers 5, and 4 in its early days: white space, then `▁` before each word.
+    WhitespaceSplit,
+    /// transformers 4 of a `T5Tokenizer` with `legacy=True`: spaces, after a strip and a replacement.
+    Always,
+    /// The same with `legacy=False`, as FLUX.1 and SD3 ship it.
+    First,
+    /// `Metaspace` and nothing before it.
+    Bare,
+}
+
+impl Form {
+    const ALL: [Self; 4] = [Self::WhitespaceSplit, Self::Always, Self::First, Self::Bare];
+}
+
 /// The file that transformers would save: the same vocabulary with added tokens, a template and truncation.
-fn tokenizer_json() -> String {
+fn tokenizer_json(form: Form) -> String {
+    reference(form, &["</s>", "<unk>", "<pad>", "<extra_id_0>"])
+        .to_string(false)
+        .unwrap()
+}
+
+/// The tokenizer of the `tokenizers` library.
+fn reference(form: Form, specials: &[&str]) -> Tokenizer {
     let model = SentencePieceModel::parse(SPIECE).unwrap();
     let vocab = model
         .pieces()
@@ -36,15 +63,29 @@ fn tokenizer_json() -> String {
         .map(|piece| (piece.text.clone(), f64::from(piece.score)))
         .collect();
     let mut tokenizer = Tokenizer::new(Unigram::from(vocab, Some(model.unk_id()), false).unwrap());
-    let _ = tokenizer.with_normalizer(
-        model
-            .charsmap()
-            .map(|map| Precompiled::from(map.as_bytes()).unwrap()),
-    );
-    tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![
-        PreTokenizerWrapper::from(WhitespaceSplit),
-        Metaspace::new('▁', PrependScheme::Always, true).into(),
-    ])));
+    let map = model.charsmap().unwrap();
+    let map = NormalizerWrapper::from(Precompiled::from(map.as_bytes()).unwrap());
+    let steps = match form {
+        Form::WhitespaceSplit | Form::Bare => vec![map],
+        Form::Always | Form::First => {
+            let several = ReplacePattern::Regex(" {2,}".to_owned());
+            vec![
+                map,
+                Strip::new(false, true).into(),
+                Replace::new(several, "▁").unwrap().into(),
+            ]
+        }
+    };
+    let _ = tokenizer.with_normalizer(Some(normalizers::Sequence::new(steps)));
+    let metaspace = |scheme| PreTokenizerWrapper::from(Metaspace::new('▁', scheme, true));
+    tokenizer.with_pre_tokenizer(Some(match form {
+        Form::WhitespaceSplit => PreTokenizerWrapper::from(Sequence::new(vec![
+            PreTokenizerWrapper::from(WhitespaceSplit),
+            metaspace(PrependScheme::Always),
+        ])),
+        Form::Always | Form::Bare => metaspace(PrependScheme::Always),
+        Form::First => metaspace(PrependScheme::First),
+    }));
     tokenizer.with_post_processor(Some(
         TemplateProcessing::builder()
             .try_single("$A </s>")
@@ -59,11 +100,9 @@ fn tokenizer_json() -> String {
             ..TruncationParams::default()
         }))
         .unwrap();
-    let specials = ["</s>", "<unk>", "<pad>", "<extra_id_0>"];
+    let specials = specials.iter().map(|text| AddedToken::from(*text, true));
+    tokenizer.add_special_tokens(specials).unwrap();
     tokenizer
-        .add_special_tokens(specials.map(|text| AddedToken::from(text, true)))
-        .unwrap();
-    tokenizer.to_string(false).unwrap()
 }
 
 fn assert_equal_on_every_line(tokenizer: &PromptTokenizer) {
@@ -82,9 +121,56 @@ fn ids_from_spiece_model_equal_the_reference() {
 
 #[test]
 fn ids_from_tokenizer_json_equal_the_reference() {
-    let json = tokenizer_json();
+    // The other forms keep white space that is no space, which the reference cuts at.
+    let json = tokenizer_json(Form::WhitespaceSplit);
     let tokenizer = PromptTokenizer::from_tokenizer_json(json.as_bytes(), MAX_TOKENS).unwrap();
     assert_equal_on_every_line(&tokenizer);
+}
+
+/// Held to the `tokenizers` library itself, which reads the very file. What is typed as a special token is left out: it is one there.
+#[test]
+fn ids_from_every_form_of_tokenizer_json_are_those_of_the_library_that_wrote_it() {
+    let mut texts: Vec<String> = super::lines::<Line>("tokens.jsonl")
+        .into_iter()
+        .map(|line| line.text)
+        .collect();
+    let odd = [
+        "",
+        " ",
+        "   ",
+        "a",
+        " a",
+        "a ",
+        "  a  b  ",
+        "a\tb",
+        "a\u{a0}b",
+        "a\u{3000}\u{3000}b",
+        "\u{2028}a\u{85}b\u{85}",
+        "▁",
+        "a▁b",
+        "a ▁ b",
+        "▁▁a",
+        "a   ▁b ",
+        "\n\na cat\n",
+        "a\u{200b}b",
+        "a \u{1680} b\u{1680}",
+    ];
+    texts.extend(odd.map(str::to_owned));
+    for form in Form::ALL {
+        let json = tokenizer_json(form);
+        let ours = PromptTokenizer::from_tokenizer_json(json.as_bytes(), 100_000).unwrap();
+        let mut library = reference(form, &[]);
+        library.with_truncation(None).unwrap();
+        for text in &texts {
+            let expected = library.encode(text.as_str(), true).unwrap();
+            let expected: Vec<i64> = expected.get_ids().iter().map(|&id| id.into()).collect();
+            assert_eq!(
+                ours.encode(text).unwrap().ids,
+                expected,
+                "{form:?}: {text:?}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -97,11 +183,11 @@ fn prompts_that_spell_special_tokens_reach_none() {
         .collect();
     let lines: Vec<Line> = super::lines("tokens_special.jsonl");
     assert!(!lines.is_empty());
-    let json = tokenizer_json();
-    for tokenizer in [
-        from_spiece(),
-        PromptTokenizer::from_tokenizer_json(json.as_bytes(), MAX_TOKENS).unwrap(),
-    ] {
+    let of_json = Form::ALL.map(|form| {
+        let json = tokenizer_json(form);
+        PromptTokenizer::from_tokenizer_json(json.as_bytes(), MAX_TOKENS).unwrap()
+    });
+    for tokenizer in of_json.into_iter().chain([from_spiece()]) {
         for line in &lines {
             let tokens = tokenizer.encode(&line.text).unwrap();
             let (eos, rest) = tokens.ids.split_last().unwrap();
