@@ -218,6 +218,14 @@ fn manifest_lines(manifest: &Manifest, path: &str) -> Vec<String> {
             }
         ),
     ];
+    let left_out = [
+        ("text encoder", text.unused_tensors.as_ref()),
+        ("transformer", transformer.unused_tensors.as_ref()),
+        ("VAE decoder", vae.unused_tensors.as_ref()),
+    ];
+    lines.extend(left_out.into_iter().filter_map(|(component, unused)| {
+        unused.map(|unused| format!("left out         of the {component} {unused}"))
+    }));
     lines.extend(manifest.measured.iter().map(measured));
     lines.push("files".to_owned());
     lines.extend(manifest.files.iter().map(|(name, file)| {

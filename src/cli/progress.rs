@@ -159,6 +159,13 @@ impl convert::Progress for ConvertProgress {
         self.bar.println(format!("{component} is unchanged"));
     }
 
+    fn warning(&self, message: &str) {
+        // Nothing is lost with a terminal that is gone.
+        self.bar.suspend(|| {
+            let _ = writeln!(io::stderr(), "warning: {message}");
+        });
+    }
+
     fn cancelled(&self) -> bool {
         self.interrupt.came()
     }

@@ -71,11 +71,11 @@ pub(super) fn open_tiny_vae(
     format: WeightsFormat,
     beside: &VaeSpec,
 ) -> Result<Opened<TinyVaeSpec>, ConvertError> {
-    let tiny = Component::tiny_vae_decoder().open_folder(folder, format)?;
-    tiny.spec
-        .check_beside(beside)
+    let component = Component::tiny_vae_decoder();
+    let (spec, _) = component.read_folder(folder)?;
+    spec.check_beside(beside)
         .map_err(config_error(&folder.join("config.json")))?;
-    Ok(tiny)
+    component.open_folder(folder, format)
 }
 
 impl Pages {

@@ -10,7 +10,7 @@ use super::ConvertError;
 use super::checkpoint::read_source_text;
 use super::graph;
 use super::ports::{ExpectedPort, differences};
-use super::progress::{Progress, Together};
+use super::progress::{Progress, Together, Unwatched, warn_of_unused};
 use super::source::WeightsSource;
 use super::staging::Staging;
 use super::weights::Weights;
@@ -18,7 +18,7 @@ use crate::engine::Runtime;
 use crate::ir::{BinSummary, BinWriter, Graph};
 use crate::model::{
     ComponentEntry, ConfigError, ModelDirectory, TextEncoderSpec, TinyVaeSpec, TransformerSpec,
-    VaeSpec, WeightsFormat, check_free_space, hex,
+    UnusedTensors, VaeSpec, WeightsFormat, check_free_space, hex,
 };
 
 /// The converter's revision: changes whenever the same source and options would give other files.
@@ -54,8 +54,8 @@ pub(super) struct Component<Spec> {
     stem: &'static str,
     /// The IR in the output.
     xml: &'static str,
-    /// Tensors that belong to halves which are not drawn.
-    ignored: &'static [&'static str],
+    /// How the names of tensors begin that published files carry along and no image needs.
+    leftovers: fn(&Spec) -> Vec<&'static str>,
     parse: fn(&str) -> Result<Spec, ConfigError>,
     build: fn(&mut Graph, &Weights<'_>, &Spec) -> Result<(), ConvertError>,
     /// Inputs and output that the IR must have.
@@ -69,6 +69,9 @@ pub(super) struct Opened<Spec> {
     config: String,
     weights: WeightsSource,
     format: WeightsFormat,
+    /// Length of the `.bin` that will be made.
+    bin_bytes: u64,
+    unused: Option<UnusedTensors>,
 }
 
 impl Component<TextEncoderSpec> {
@@ -78,7 +81,7 @@ impl Component<TextEncoderSpec> {
             stem: "model",
             xml: ModelDirectory::TEXT_ENCODER,
             // Full T5 checkpoints bring their decoder, and some the shared table a second time.
-            ignored: &["decoder.", "lm_head.", "encoder.embed_tokens.weight"],
+            leftovers: |_| vec!["decoder.", "lm_head.", "encoder.embed_tokens.weight"],
             parse: TextEncoderSpec::from_json,
             build: graph::text_encoder,
             ports: |_| {
@@ -98,8 +101,16 @@ impl Component<TransformerSpec> {
             folder: "transformer",
             stem: "diffusion_pytorch_model",
             xml: ModelDirectory::TRANSFORMER,
-            // A table that old files carry and every version computes.
-            ignored: &["pos_embed.pos_embed"],
+            leftovers: |spec| {
+                // A table that every version computes, and the embeddings of no caption, which only training needs: files of
+                // diffusers 0.22 have both.
+                let mut names = vec!["pos_embed.pos_embed", "caption_projection.y_embedding"];
+                if !spec.use_additional_conditions {
+                    names.push("adaln_single.emb.resolution_embedder.");
+                    names.push("adaln_single.emb.aspect_ratio_embedder.");
+                }
+                names
+            },
             parse: TransformerSpec::from_json,
             build: graph::transformer,
             ports: |spec| {
@@ -125,7 +136,16 @@ impl Component<VaeSpec> {
             folder: "vae",
             stem: "diffusion_pytorch_model",
             xml: ModelDirectory::VAE_DECODER,
-            ignored: &["encoder.", "quant_conv."],
+            leftovers: |spec| {
+                let mut names = vec!["encoder.", "quant_conv."];
+                if !spec.use_post_quant_conv {
+                    names.push("post_quant_conv.");
+                }
+                if !spec.mid_block_add_attention {
+                    names.push("decoder.mid_block.attentions.");
+                }
+                names
+            },
             parse: VaeSpec::from_json,
             build: graph::vae_decoder,
             ports: |_| vec![("latents", "f32", 4), ("sample", "f32", 4)],
@@ -139,7 +159,7 @@ impl Component<TinyVaeSpec> {
             folder: "tiny_vae",
             stem: "diffusion_pytorch_model",
             xml: ModelDirectory::TINY_VAE_DECODER,
-            ignored: &["encoder."],
+            leftovers: |_| vec!["encoder."],
             parse: TinyVaeSpec::from_json,
             build: graph::tiny_vae_decoder,
             ports: |_| vec![("latents", "f32", 4), ("sample", "f32", 4)],
@@ -158,7 +178,7 @@ impl<Spec> Component<Spec> {
         self.read_folder(&self.folder_in(directory))
     }
 
-    fn read_folder(&self, folder: &Path) -> Result<(Spec, String), ConvertError> {
+    pub(super) fn read_folder(&self, folder: &Path) -> Result<(Spec, String), ConvertError> {
         let path = folder.join("config.json");
         let config = read_source_text(&path)?;
         let spec = (self.parse)(&config).map_err(|source| ConvertError::config(path, &source))?;
@@ -175,7 +195,7 @@ impl<Spec> Component<Spec> {
         self.open_folder(&folder, format)
     }
 
-    /// Reads the configuration and the headers of the weights in a folder of its own.
+    /// Reads the configuration and the headers of the weights in a folder of its own, and holds that they fit together.
     pub(super) fn open_folder(
         self,
         folder: &Path,
@@ -183,12 +203,31 @@ impl<Spec> Component<Spec> {
     ) -> Result<Opened<Spec>, ConvertError> {
         let (spec, config) = self.read_folder(folder)?;
         let weights = WeightsSource::open(folder, self.stem)?;
+        self.fit(spec, config, weights, format)
+    }
+
+    /// Draws the graph without its values: so every tensor that is missing or has another shape is known before anything is written,
+    /// and so is every tensor that has no place in it.
+    fn fit(
+        self,
+        spec: Spec,
+        config: String,
+        weights: WeightsSource,
+        format: WeightsFormat,
+    ) -> Result<Opened<Spec>, ConvertError> {
+        let mut outline = Graph::new(self.folder, BinWriter::counting());
+        let reader = Weights::new(&weights, format, &Unwatched);
+        (self.build)(&mut outline, &reader, &spec)?;
+        let (_, counted) = outline.finish();
+        let unused = weights.unused(&(self.leftovers)(&spec))?;
         Ok(Opened {
             spec,
             component: self,
             config,
             weights,
             format,
+            bin_bytes: counted.finish()?.bytes,
+            unused,
         })
     }
 }
@@ -207,8 +246,11 @@ pub(super) trait Part: Sync {
     /// Length of the weights that will be read.
     fn bytes(&self) -> u64;
 
-    /// Length of the `.bin`, or a little less.
+    /// Length of the `.bin`.
     fn bin_bytes(&self) -> u64;
+
+    /// Tensors of the source that are left out, beyond those that are known to be of no use.
+    fn unused(&self) -> Option<&UnusedTensors>;
 
     /// Takes it over from the earlier model in the output's place, if it would come out the same.
     fn take_over(&self, staging: &mut Staging) -> Result<bool, ConvertError>;
@@ -231,6 +273,7 @@ impl<Spec: Clone> Opened<Spec> {
             weights: self.format,
             fingerprint: self.fingerprint(),
             quantization: None,
+            unused_tensors: self.unused.clone(),
         }
     }
 }
@@ -259,12 +302,15 @@ impl<Spec: Sync> Part for Opened<Spec> {
     }
 
     fn bytes(&self) -> u64 {
-        self.weights.total_bytes(self.component.ignored)
+        self.weights.used_bytes()
     }
 
     fn bin_bytes(&self) -> u64 {
-        self.weights
-            .stored_bytes(self.format, self.component.ignored)
+        self.bin_bytes
+    }
+
+    fn unused(&self) -> Option<&UnusedTensors> {
+        self.unused.as_ref()
     }
 
     fn take_over(&self, staging: &mut Staging) -> Result<bool, ConvertError> {
@@ -281,7 +327,6 @@ impl<Spec: Sync> Part for Opened<Spec> {
         let weights = Weights::new(&self.weights, self.format, progress);
         (component.build)(&mut graph, &weights, &self.spec)
             .map_err(|error| error.in_file(&path))?;
-        self.weights.check_all_used(component.ignored)?;
         let (xml, writer) = graph.finish();
         let bin = writer.finish().map_err(in_file)?;
         Ok(Made { xml, bin })
@@ -319,6 +364,7 @@ pub(super) fn make_all(
         if progress.cancelled() {
             return Err(ConvertError::Cancelled);
         }
+        warn_of_unused(progress, part.name(), part.unused());
         if part.take_over(staging)? {
             progress.unchanged(part.name());
         } else {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::engine::EngineError;
-use crate::model::{ConfigError, ModelError, NoSpace};
+use crate::model::{ConfigError, ModelError, NoSpace, UnusedTensors};
 
 /// Why a checkpoint could not be converted.
 #[derive(Debug, Error)]
@@ -81,17 +81,27 @@ pub enum ConvertError {
         /// In the file.
         got: String,
     },
-    /// A tensor that no part of the architecture uses.
+    /// More layers than the configuration says.
     #[error(
-        "{component} has {count} tensor(s) that this architecture does not use, '{tensor}' for one: the checkpoint is of another kind, and its pictures would be wrong"
+        "{component} has {tensors}. Its config.json says that there are fewer layers: the weights and the configuration belong to different models"
     )]
-    UnknownTensor {
+    MoreLayers {
         /// Directory of the component.
         component: String,
-        /// One of them.
-        tensor: String,
-        /// How many there are.
-        count: usize,
+        /// Tensors of the layers that are too many.
+        tensors: UnusedTensors,
+    },
+    /// Tensors of something that is not built in and that changes what is computed.
+    #[error(
+        "{component} has {tensors}. They belong to {what}, which is not built in: without it the images would be wrong"
+    )]
+    OtherArchitecture {
+        /// Directory of the component.
+        component: String,
+        /// What they belong to.
+        what: &'static str,
+        /// The tensors.
+        tensors: UnusedTensors,
     },
     /// A weight that is not finite, or not in the chosen format.
     #[error(

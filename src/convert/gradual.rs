@@ -13,11 +13,13 @@ use sha2::{Digest, Sha256};
 
 use super::checkpoint::Pages;
 use super::component::{Component, ComponentWeights, Part, REVISION};
+use super::progress::warn_of_unused;
 use super::staging::Staging;
 use super::{ConvertError, Entries, Names, Progress};
 use crate::engine::Runtime;
 use crate::model::{
-    ComponentEntry, FileEntry, ModelDirectory, WeightsFormat, check_free_space, file_sha256, hex,
+    ComponentEntry, FileEntry, Manifest, ModelDirectory, UnusedTensors, WeightsFormat,
+    check_free_space, file_sha256, hex,
 };
 
 /// Where to, and how.
@@ -47,6 +49,9 @@ struct Note {
     /// Of what it was made, and how.
     key: String,
     files: BTreeMap<String, FileEntry>,
+    /// What was left out of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unused: Option<UnusedTensors>,
 }
 
 impl Gradual {
@@ -117,6 +122,7 @@ impl Gradual {
         fs::create_dir_all(&folder).map_err(write(&folder))?;
         self.forget(component);
         check_free_space(&folder, part.bin_bytes())?;
+        warn_of_unused(progress, part.name(), part.unused());
         progress.begin(part.name(), part.bytes());
         let made = part.make(&folder, progress).and_then(|made| {
             let [xml, bin] = names(component);
@@ -137,6 +143,7 @@ impl Gradual {
             let note = Note {
                 key: self.keys.get(component).cloned().unwrap_or_default(),
                 files: files.into(),
+                unused: part.unused().cloned(),
             };
             let (path, aside) = (self.note_path(component), folder.join("note.part"));
             serde_json::to_vec_pretty(&note)
@@ -179,14 +186,34 @@ impl Gradual {
         }
         let weights = self.options.weights;
         let key = |component: &str| self.keys.get(component).cloned().unwrap_or_default();
+        let there = ModelDirectory::open_unchecked(&self.options.output).ok();
+        let there = there.as_ref().map(ModelDirectory::manifest);
+        let unused = |component: &str| match self.note(component) {
+            Some(note) if note.key == key(component) => note.unused,
+            _ => there.and_then(|there| unused_of(there, component)),
+        };
         let entries = Entries {
-            text_encoder: entry(
-                &pages.text_encoder,
-                weights.text_encoder,
-                key("text_encoder"),
-            ),
-            transformer: entry(&pages.transformer, weights.transformer, key("transformer")),
-            vae_decoder: entry(&pages.vae_decoder, weights.vae_decoder, key("vae")),
+            text_encoder: ComponentEntry {
+                spec: pages.text_encoder.clone(),
+                weights: weights.text_encoder,
+                fingerprint: key("text_encoder"),
+                quantization: None,
+                unused_tensors: unused("text_encoder"),
+            },
+            transformer: ComponentEntry {
+                spec: pages.transformer.clone(),
+                weights: weights.transformer,
+                fingerprint: key("transformer"),
+                quantization: None,
+                unused_tensors: unused("transformer"),
+            },
+            vae_decoder: ComponentEntry {
+                spec: pages.vae_decoder.clone(),
+                weights: weights.vae_decoder,
+                fingerprint: key("vae"),
+                quantization: None,
+                unused_tensors: unused("vae"),
+            },
             // No published pipeline has one; `add_tiny_vae` adds it.
             tiny_vae_decoder: staging.keep_tiny_vae(&pages.vae_decoder)?,
         };
@@ -252,12 +279,12 @@ impl Gradual {
     }
 }
 
-fn entry<Spec: Clone>(spec: &Spec, weights: WeightsFormat, key: String) -> ComponentEntry<Spec> {
-    ComponentEntry {
-        spec: spec.clone(),
-        weights,
-        fingerprint: key,
-        quantization: None,
+/// What a model says was left out of a component.
+fn unused_of(manifest: &Manifest, component: &str) -> Option<UnusedTensors> {
+    match component {
+        "text_encoder" => manifest.text_encoder.unused_tensors.clone(),
+        "transformer" => manifest.transformer.unused_tensors.clone(),
+        _ => manifest.vae_decoder.unused_tensors.clone(),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::model::UnusedTensors;
+
 /// The caller's side of a running conversion. Components are made side by side, each on a thread of its own.
 pub trait Progress: Sync {
     /// From here on the conversion looks at [`Self::cancelled`], until [`Self::left`].
@@ -17,8 +19,35 @@ pub trait Progress: Sync {
     fn advance(&self, bytes: u64);
     /// The component stands as it was and is not made again.
     fn unchanged(&self, component: &str);
+    /// Something that the caller should know, and that stops nothing.
+    fn warning(&self, _message: &str) {}
     /// Whether to stop.
     fn cancelled(&self) -> bool;
+}
+
+/// Of a run that nobody watches.
+pub(super) struct Unwatched;
+
+impl Progress for Unwatched {
+    fn begin(&self, _component: &str, _bytes: u64) {}
+    fn advance(&self, _bytes: u64) {}
+    fn unchanged(&self, _component: &str) {}
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Reports the tensors of `component` that are left out.
+pub(super) fn warn_of_unused(
+    progress: &dyn Progress,
+    component: &str,
+    unused: Option<&UnusedTensors>,
+) {
+    if let Some(unused) = unused {
+        progress.warning(&format!(
+            "{component}: this architecture has no use for {unused}; left out, as diffusers does"
+        ));
+    }
 }
 
 /// The part of a run that looks at [`Progress::cancelled`]. Dropped last, it has seen the staging folder go.
@@ -72,6 +101,10 @@ impl Progress for Together<'_> {
 
     fn unchanged(&self, component: &str) {
         self.progress.unchanged(component);
+    }
+
+    fn warning(&self, message: &str) {
+        self.progress.warning(message);
     }
 
     fn cancelled(&self) -> bool {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,16 +15,31 @@ use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 
 use super::ConvertError;
-use crate::model::{WeightsFormat, read_text};
+use crate::model::{UnusedTensors, read_text};
 
 /// Longest header taken; the format's own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// Parts of names by which tensors of other architectures are known, and what they are of. Without them images would come out wrong
+/// and nothing would say so; everything else that is not used changes nothing.
+const OTHER_ARCHITECTURES: [(&str, &str); 9] = [
+    ("lora_", "an adapter (LoRA) that was not merged"),
+    (".lora.", "an adapter (LoRA) that was not merged"),
+    ("lokr_", "an adapter (LoKr) that was not merged"),
+    (".norm_q.", "norms of queries and keys"),
+    (".norm_k.", "norms of queries and keys"),
+    (".q_norm.", "norms of queries and keys"),
+    (".k_norm.", "norms of queries and keys"),
+    (".sr.", "compressed keys and values"),
+    ("controlnet", "a ControlNet"),
+];
 
 /// The weights of one component.
 #[derive(Debug)]
 pub struct WeightsSource {
     component: String,
-    files: Vec<(PathBuf, File)>,
+    /// Each with its content, where more is here than its header.
+    files: Vec<(PathBuf, Option<File>)>,
     tensors: BTreeMap<String, TensorInfo>,
     used: Mutex<BTreeSet<String>>,
     fingerprint: Sha256,
@@ -37,6 +52,17 @@ struct TensorInfo {
     dtype: Dtype,
     shape: Vec<usize>,
     offset: u64,
+}
+
+/// The header of a safetensors file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// What the file is called, for messages.
+    pub path: PathBuf,
+    /// The header's JSON, without its length in front.
+    pub json: Vec<u8>,
+    /// Length of the whole file, where it is known.
+    pub file_bytes: Option<u64>,
 }
 
 /// Element types of weights that are read.
@@ -70,13 +96,7 @@ impl WeightsSource {
         let component = directory
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let mut source = Self {
-            component,
-            files: Vec::new(),
-            tensors: BTreeMap::new(),
-            used: Mutex::default(),
-            fingerprint: Sha256::new(),
-        };
+        let mut source = Self::empty(component);
         let single = directory.join(format!("{stem}.safetensors"));
         let index = directory.join(format!("{stem}.safetensors.index.json"));
         if index.exists() {
@@ -94,6 +114,28 @@ impl WeightsSource {
             return Err(ConvertError::MissingFile { path: single });
         }
         Ok(source)
+    }
+
+    /// The weights of `component` as far as the headers of all of its files tell: everything but values.
+    ///
+    /// # Errors
+    /// When a header is none, or two of them have the same tensor.
+    pub fn of_headers(component: &str, headers: &[Header]) -> Result<Self, ConvertError> {
+        let mut source = Self::empty(component.to_owned());
+        for header in headers {
+            source.add_file(None, header)?;
+        }
+        Ok(source)
+    }
+
+    fn empty(component: String) -> Self {
+        Self {
+            component,
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            used: Mutex::default(),
+            fingerprint: Sha256::new(),
+        }
     }
 
     fn open_shards(&mut self, directory: &Path, index: &Path) -> Result<(), ConvertError> {
@@ -133,7 +175,7 @@ impl WeightsSource {
         for (tensor, shard) in &weight_map {
             let there = self
                 .tensors
-                .get(tensor)
+                .get(&current_name(tensor))
                 .is_some_and(|info| self.files[info.file].0.ends_with(shard));
             if !there {
                 return Err(bad(format!(
@@ -171,20 +213,36 @@ impl WeightsSource {
             .take(header_bytes)
             .read_to_end(&mut header)
             .map_err(read)?;
-        let parsed = parse_header(&header[8..]).map_err(|error| bad(format!("header: {error}")))?;
-        let data_offset = 8 + header_bytes;
-        let expected = data_offset + parsed.data_len() as u64;
-        if length != expected {
-            return Err(bad(format!(
-                "{length} bytes long where its header says {expected}"
-            )));
-        }
         self.fingerprint.update(&header);
         self.fingerprint.update(length.to_le_bytes());
         self.fingerprint.update(metadata.mtime().to_le_bytes());
         self.fingerprint.update(metadata.mtime_nsec().to_le_bytes());
+        let json = header.split_off(8);
+        let header = Header {
+            path,
+            json,
+            file_bytes: Some(length),
+        };
+        self.add_file(Some(file), &header)
+    }
+
+    /// Adds the tensors of a file, whose content may be elsewhere.
+    fn add_file(&mut self, file: Option<File>, header: &Header) -> Result<(), ConvertError> {
+        let bad = |detail: String| ConvertError::BadWeights {
+            path: header.path.clone(),
+            detail,
+        };
+        let parsed = parse_header(&header.json).map_err(|error| bad(format!("header: {error}")))?;
+        let data_offset = 8 + header.json.len() as u64;
+        let expected = data_offset + parsed.data_len() as u64;
+        if let Some(length) = header.file_bytes.filter(|&length| length != expected) {
+            return Err(bad(format!(
+                "{length} bytes long where its header says {expected}"
+            )));
+        }
         let index = self.files.len();
         for (name, info) in parsed.tensors() {
+            let name = current_name(&name);
             let entry = TensorInfo {
                 file: index,
                 dtype: info.dtype,
@@ -195,7 +253,7 @@ impl WeightsSource {
                 return Err(bad(format!("the tensor '{name}' is also in another shard")));
             }
         }
-        self.files.push((path, file));
+        self.files.push((header.path.clone(), file));
         Ok(())
     }
 
@@ -204,30 +262,11 @@ impl WeightsSource {
         self.fingerprint.clone().finalize().into()
     }
 
-    /// Length of all weights but those whose names begin with one of `ignored`, for progress.
-    pub fn total_bytes(&self, ignored: &[&str]) -> u64 {
-        self.tensors
-            .iter()
-            .filter(|(name, _)| !ignored.iter().any(|prefix| name.starts_with(prefix)))
-            .map(|(_, info)| {
-                (info.shape.iter().product::<usize>() * info.dtype.bitsize() / 8) as u64
-            })
-            .sum()
-    }
-
-    /// Length of the same weights when they are stored as `format`, scales and padding left out: matrices as integers where the
-    /// format has them, everything else as floats.
-    pub fn stored_bytes(&self, format: WeightsFormat, ignored: &[&str]) -> u64 {
-        let bits = |shape: &[usize]| match format {
-            WeightsFormat::F32 => 32,
-            WeightsFormat::Int8 if shape.len() == 2 => 8,
-            WeightsFormat::Int4 if shape.len() == 2 => 4,
-            WeightsFormat::F16 | WeightsFormat::Int8 | WeightsFormat::Int4 => 16,
-        };
-        self.tensors
-            .iter()
-            .filter(|(name, _)| !ignored.iter().any(|prefix| name.starts_with(prefix)))
-            .map(|(_, info)| (info.shape.iter().product::<usize>() * bits(&info.shape) / 8) as u64)
+    /// Length of the tensors that were used, for progress.
+    pub fn used_bytes(&self) -> u64 {
+        let used = self.used();
+        let used = used.iter().filter_map(|name| self.tensors.get(name));
+        used.map(|info| (info.shape.iter().product::<usize>() * info.dtype.bitsize() / 8) as u64)
             .sum()
     }
 
@@ -281,7 +320,7 @@ impl WeightsSource {
             shape: shape.to_vec(),
             dtype,
             path,
-            file,
+            file: file.as_ref(),
             offset: info.offset,
         })
     }
@@ -291,26 +330,69 @@ impl WeightsSource {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Holds that every tensor was used but those whose names begin with one of `ignored`.
+    /// The tensors that were not used, but for those whose names begin with one of `leftovers`.
     ///
     /// # Errors
-    /// When one was not: the architecture is another one.
-    pub fn check_all_used(&self, ignored: &[&str]) -> Result<(), ConvertError> {
+    /// When one of them belongs to something that changes what is computed: the images would be wrong without it.
+    pub fn unused(&self, leftovers: &[&str]) -> Result<Option<UnusedTensors>, ConvertError> {
         let used = self.used();
-        let mut unknown = self
+        let unused: Vec<&str> = self
             .tensors
             .keys()
+            .map(String::as_str)
             .filter(|name| !used.contains(*name))
-            .filter(|name| !ignored.iter().any(|prefix| name.starts_with(prefix)));
-        match unknown.next() {
-            None => Ok(()),
-            Some(first) => Err(ConvertError::UnknownTensor {
+            .filter(|name| !leftovers.iter().any(|prefix| name.starts_with(prefix)))
+            .collect();
+        // A layer like those that are used, and beyond the number that the configuration gives.
+        let known: BTreeSet<String> = used.iter().map(|name| without_numbers(name)).collect();
+        let more = unused
+            .iter()
+            .copied()
+            .filter(|name| known.contains(&without_numbers(name)));
+        if let Some(tensors) = UnusedTensors::of(more) {
+            return Err(ConvertError::MoreLayers {
                 component: self.component.clone(),
-                tensor: first.clone(),
-                count: 1 + unknown.count(),
-            }),
+                tensors,
+            });
+        }
+        for (mark, what) in OTHER_ARCHITECTURES {
+            let of_it = unused.iter().copied().filter(|name| name.contains(mark));
+            if let Some(tensors) = UnusedTensors::of(of_it) {
+                return Err(ConvertError::OtherArchitecture {
+                    component: self.component.clone(),
+                    what,
+                    tensors,
+                });
+            }
+        }
+        Ok(UnusedTensors::of(unused))
+    }
+}
+
+/// `transformer_blocks.3.ff.net.2.bias` → `transformer_blocks.#.ff.net.#.bias`.
+fn without_numbers(name: &str) -> String {
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = name.split('.');
+    let parts = parts.map(|part| if is_number(part) { "#" } else { part });
+    parts.collect::<Vec<_>>().join(".")
+}
+
+/// The name that a tensor has today. Autoencoders of before diffusers 0.17 call the layers of their attention otherwise; diffusers
+/// renames them when it loads (`ModelMixin._convert_deprecated_attention_blocks`).
+fn current_name(name: &str) -> String {
+    if let Some((block, layer)) = name.split_once(".attentions.") {
+        for (then, now) in [
+            (".query.", ".to_q."),
+            (".key.", ".to_k."),
+            (".value.", ".to_v."),
+            (".proj_attn.", ".to_out.0."),
+        ] {
+            if layer.contains(then) {
+                return format!("{block}.attentions.{}", layer.replacen(then, now, 1));
+            }
         }
     }
+    name.to_owned()
 }
 
 /// Reads the JSON header of a safetensors file. What it returns tiles the data part from its first byte on without a gap;
@@ -330,7 +412,7 @@ pub struct SourceTensor<'source> {
     shape: Vec<usize>,
     dtype: SourceType,
     path: &'source Path,
-    file: &'source File,
+    file: Option<&'source File>,
     offset: u64,
 }
 
@@ -357,7 +439,8 @@ impl SourceTensor<'_> {
     pub fn read_raw(&self, start: usize, buffer: &mut [u8]) -> Result<(), ConvertError> {
         let offset = self.offset + (start * self.dtype.bytes()) as u64;
         self.file
-            .read_exact_at(buffer, offset)
+            .ok_or_else(|| io::Error::other("only its header is here"))
+            .and_then(|file| file.read_exact_at(buffer, offset))
             .map_err(|source| ConvertError::Read {
                 path: self.path.to_owned(),
                 source,

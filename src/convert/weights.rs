@@ -125,8 +125,7 @@ impl<'a> Weights<'a> {
         name: &str,
         channels: usize,
     ) -> Result<Value, ConvertError> {
-        let kernel = self.values(name, &[channels, channels, 3, 3])?;
-        let folded = fold_upsampling(&kernel, channels, channels);
+        let tensor = self.source.tensor(name, &[channels, channels, 3, 3])?;
         let shape = [channels, channels, FOLDED_TAPS, FOLDED_TAPS];
         // Sums of f16 weights are no f16 numbers: rounding them would make f16 another model than f32.
         let element = match self.format {
@@ -134,24 +133,20 @@ impl<'a> Weights<'a> {
             WeightsFormat::Int8 | WeightsFormat::Int4 => ElementType::F16,
         };
         let stored = graph.constant(element, &shape, |bin| {
+            let folded = fold_upsampling(&self.values(&tensor)?, channels, channels);
             if element == ElementType::F32 {
                 return write(bin, cast_slice(&folded));
             }
-            let tensor = self.source.tensor(name, &[channels, channels, 3, 3])?;
             write(bin, cast_slice(&narrow(&tensor, &folded, 0)?))
         })?;
         Ok(graph.decompress(stored, ElementType::F32))
     }
 
     /// All values of a tensor, widened to f32.
-    ///
-    /// # Errors
-    /// As [`Self::plain`].
-    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ConvertError> {
-        let tensor = self.source.tensor(name, shape)?;
+    fn values(&self, tensor: &SourceTensor<'_>) -> Result<Vec<f32>, ConvertError> {
         let mut values = Vec::with_capacity(tensor.elements());
-        self.blocks(&tensor, BLOCK_ELEMENTS, |raw, start| {
-            widen(&tensor, raw, start, &mut values)
+        self.blocks(tensor, BLOCK_ELEMENTS, |raw, start| {
+            widen(tensor, raw, start, &mut values)
         })?;
         Ok(values)
     }

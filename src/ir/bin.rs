@@ -17,12 +17,19 @@ pub(crate) const BLOCK_BYTES: usize = 1 << 20;
 /// Blocks on their way to the hashing thread and back.
 const BLOCKS: usize = 8;
 
-/// Writes a `.bin` file from front to back.
+/// Writes a `.bin` file from front to back, or counts what one would hold.
 #[derive(Debug)]
 pub struct BinWriter {
+    position: u64,
+    /// None where bytes are only counted.
+    output: Option<Output>,
+}
+
+/// The file, and the thread that hashes what goes into it.
+#[derive(Debug)]
+struct Output {
     file: File,
     block: Block,
-    position: u64,
     full: SyncSender<Block>,
     empty: Receiver<Block>,
     hasher: JoinHandle<[u8; 32]>,
@@ -94,13 +101,32 @@ impl BinWriter {
                 digest.finalize().into()
             })?;
         Ok(Self {
-            file,
-            block: Block::new(),
             position: 0,
-            full,
-            empty,
-            hasher,
+            output: Some(Output {
+                file,
+                block: Block::new(),
+                full,
+                empty,
+                hasher,
+            }),
         })
+    }
+
+    /// Counts bytes and writes none: a graph over it is drawn without reading its constants.
+    pub fn counting() -> Self {
+        Self {
+            position: 0,
+            output: None,
+        }
+    }
+
+    /// Counts `bytes` where nothing is written. Returns whether that was so.
+    pub(super) fn skip(&mut self, bytes: usize) -> bool {
+        let counts = self.output.is_none();
+        if counts {
+            self.position += bytes as u64;
+        }
+        counts
     }
 
     /// Bytes written so far.
@@ -131,10 +157,12 @@ impl BinWriter {
         count: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        if self.block.room() < count {
-            self.flush_block()?;
+        if let Some(output) = &mut self.output {
+            if output.block.room() < count {
+                output.flush_block()?;
+            }
+            fill(output.block.take(count))?;
         }
-        fill(self.block.take(count))?;
         self.position += count as u64;
         Ok(())
     }
@@ -151,21 +179,29 @@ impl BinWriter {
     }
 
     /// Hands what is left to the system, waits for the digest, and returns it with the length. Nothing is flushed to the disk
-    /// here.
+    /// here. Where bytes were only counted, the digest is of nothing.
     ///
     /// # Errors
     /// When the disk is full or gone.
-    pub fn finish(mut self) -> io::Result<BinSummary> {
-        self.flush_block()?;
-        drop(self.full);
-        let sha256 = self
-            .hasher
-            .join()
-            .map_err(|_| io::Error::other("the hashing thread stopped"))?;
+    pub fn finish(self) -> io::Result<BinSummary> {
+        let sha256 = match self.output {
+            Some(output) => output.finish()?,
+            None => Sha256::digest([]).into(),
+        };
         Ok(BinSummary {
             bytes: self.position,
             sha256,
         })
+    }
+}
+
+impl Output {
+    fn finish(mut self) -> io::Result<[u8; 32]> {
+        self.flush_block()?;
+        drop(self.full);
+        self.hasher
+            .join()
+            .map_err(|_| io::Error::other("the hashing thread stopped"))
     }
 
     fn flush_block(&mut self) -> io::Result<()> {

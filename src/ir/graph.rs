@@ -19,7 +19,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// An empty graph called `name`, whose constants go to `bin`.
+    /// An empty graph called `name`, whose constants go to `bin`. Over [`BinWriter::counting`], no constant is filled.
     pub fn new(name: impl Into<String>, bin: BinWriter) -> Self {
         Self {
             name: name.into(),
@@ -152,7 +152,9 @@ impl Graph {
     ) -> Result<Value, E> {
         let bytes = element.bytes(shape.iter().product());
         let offset = self.bin.align()?;
-        fill(&mut self.bin)?;
+        if !self.bin.skip(bytes) {
+            fill(&mut self.bin)?;
+        }
         let written = self.bin.position() - offset;
         debug_assert_eq!(
             written, bytes as u64,

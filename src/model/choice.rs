@@ -206,6 +206,7 @@ mod tests {
                 weights: WeightsFormat::F16,
                 fingerprint: String::new(),
                 quantization: None,
+                unused_tensors: None,
             }
         }
         let text_encoder = include_str!("../../models/sketchbook/text_encoder/config.json");

@@ -16,6 +16,7 @@ use super::measurement::Measurement;
 use super::part::Part;
 use super::quantization::{CalibrationEntry, Quantization, QuantizationMode};
 use super::spec::{TextEncoderSpec, TinyVaeSpec, TransformerSpec, VaeSpec};
+use super::unused::UnusedTensors;
 
 /// How the weights of a component are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +90,9 @@ pub struct ComponentEntry<Spec> {
     /// How it was quantised, where `pixart quantize` did that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantization>,
+    /// Tensors of the checkpoint that were left out, where there were any that are not known to be of no use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unused_tensors: Option<UnusedTensors>,
 }
 
 impl<Spec> ComponentEntry<Spec> {

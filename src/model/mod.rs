@@ -23,6 +23,7 @@ pub mod scheduler_config;
 pub mod sentencepiece;
 mod spec;
 pub mod tokenizer_json;
+mod unused;
 
 pub use bins::Bins;
 pub use choice::{Choice, Circumstances, Standing, VARIANTS, variants};
@@ -46,3 +47,4 @@ pub use quantization::{CalibrationEntry, Quantization, QuantizationMode};
 pub use scheduler_config::{SchedulerConfig, SchedulerConfigError};
 pub use sentencepiece::{SentencePieceError, SentencePieceModel};
 pub use spec::{TextEncoderSpec, TinyVaeSpec, TransformerSpec, VaeSpec};
+pub use unused::UnusedTensors;
