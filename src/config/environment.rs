@@ -51,6 +51,26 @@ impl Environment {
             .map(PathBuf::from)
     }
 
+    /// A variable that names a file or folder. No shell reads settings files and unit files, so a leading `~` is expanded here;
+    /// a relative path starts from the working folder.
+    pub fn place(&self, name: &str) -> Option<PathBuf> {
+        let path = self.expanded(&self.path(name)?);
+        Some(match &self.working_folder {
+            Some(here) if path.is_relative() => here.join(path),
+            _ => path,
+        })
+    }
+
+    /// `~` and `~/x` below the user's own folder; any other path as it is.
+    pub fn expanded(&self, path: &Path) -> PathBuf {
+        match (path.strip_prefix("~"), self.path("HOME")) {
+            // Joining nothing would add a slash.
+            (Ok(rest), Some(home)) if rest.as_os_str().is_empty() => home,
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => path.to_owned(),
+        }
+    }
+
     /// The running binary.
     pub fn executable(&self) -> Option<&Path> {
         self.executable.as_deref()

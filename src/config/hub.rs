@@ -1,13 +1,16 @@
-//! The hub that checkpoints are pulled from, by the variables that every tool of that hub reads: `HF_ENDPOINT`, `HF_TOKEN`.
+//! The hub that checkpoints are pulled from, by the variables that every tool of that hub reads: `HF_ENDPOINT`, `HF_TOKEN`,
+//! and those that say where its files lie on this machine (`hub_files.rs`).
 //!
 //! The token leaves this file through [`HubToken::expose`] alone: neither an error nor Debug output has it.
 
 use std::fmt;
+use std::path::PathBuf;
 
+use super::hub_files::{hub_cache_folder, offline, stored_token};
 use super::{Environment, SettingsError};
 
 /// Where the public hub is.
-const PUBLIC: &str = "https://huggingface.co";
+pub const PUBLIC_HUB: &str = "https://huggingface.co";
 
 /// Which hub, and who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +21,10 @@ pub struct HubSettings {
     pub token: Option<HubToken>,
     /// The proxy between here and an `https` hub.
     pub proxy: Option<HubProxy>,
+    /// The folder that the hub's own tools keep files in. It may not be there.
+    pub cache: Option<PathBuf>,
+    /// The variable that forbids every request, where one does.
+    pub offline: Option<&'static str>,
 }
 
 /// An access token. Debug output says only that there is one.
@@ -53,40 +60,14 @@ impl fmt::Debug for HubProxy {
 }
 
 impl HubSettings {
-    /// Reads `HF_ENDPOINT`, `HF_TOKEN`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`; an empty variable is none.
+    /// Reads `HF_ENDPOINT`, `HF_TOKEN`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`, `HF_HUB_OFFLINE`, and where the hub's tools keep
+    /// their cache and the token of 'hf auth login'; an empty variable is none.
     ///
     /// # Errors
-    /// When a variable makes no sense.
+    /// When a variable makes no sense, or the token's file cannot be used.
     pub fn of(environment: &Environment) -> Result<Self, SettingsError> {
-        let text = |name: &'static str| {
-            let Some(value) = environment.path(name) else {
-                return Ok(None);
-            };
-            match value.to_str().map(str::trim) {
-                // A header takes no other characters, and an address has no others.
-                Some(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                    Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
-                }
-                _ => Err(SettingsError::Variable {
-                    name,
-                    detail: "has a space or another character that is not visible ASCII",
-                }),
-            }
-        };
-        let endpoint = text("HF_ENDPOINT")?.unwrap_or_else(|| PUBLIC.to_owned());
-        if !(endpoint.starts_with("https://") || endpoint.starts_with("http://")) {
-            return Err(SettingsError::Variable {
-                name: "HF_ENDPOINT",
-                detail: "is no address: it begins with https:// or http://, as https://huggingface.co does",
-            });
-        }
-        // Addresses are told in messages; passwords are not.
-        if endpoint.contains(['@', '?', '#']) {
-            return Err(SettingsError::Variable {
-                name: "HF_ENDPOINT",
-                detail: "has more than scheme, host, port and path: put a token into HF_TOKEN",
-            });
-        }
+        let text = |name| text(environment, name);
+        let endpoint = hub_address(environment)?;
         let mut proxy = None;
         for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
             proxy = proxy.or(text(name)?);
@@ -99,10 +80,58 @@ impl HubSettings {
             proxy: proxy
                 .filter(|_| endpoint.starts_with("https://"))
                 .map(|address| HubProxy { address, except }),
-            endpoint: endpoint.trim_end_matches('/').to_owned(),
-            token: text("HF_TOKEN")?.map(HubToken),
+            token: match text("HF_TOKEN")? {
+                Some(token) => Some(HubToken(token)),
+                None => stored_token(environment)?.map(HubToken),
+            },
+            cache: hub_cache_folder(environment),
+            offline: offline(environment),
+            endpoint,
         })
     }
+}
+
+/// The hub's address: `HF_ENDPOINT` where it is set, without a slash at the end.
+///
+/// # Errors
+/// When it is no address.
+pub fn hub_address(environment: &Environment) -> Result<String, SettingsError> {
+    let endpoint = text(environment, "HF_ENDPOINT")?.unwrap_or_else(|| PUBLIC_HUB.to_owned());
+    if !(endpoint.starts_with("https://") || endpoint.starts_with("http://")) {
+        return Err(SettingsError::Variable {
+            name: "HF_ENDPOINT",
+            detail: "is no address: it begins with https:// or http://, as https://huggingface.co does",
+        });
+    }
+    // Addresses are told in messages; passwords are not.
+    if endpoint.contains(['@', '?', '#']) {
+        return Err(SettingsError::Variable {
+            name: "HF_ENDPOINT",
+            detail: "has more than scheme, host, port and path: put a token into HF_TOKEN",
+        });
+    }
+    Ok(endpoint.trim_end_matches('/').to_owned())
+}
+
+/// A variable's text.
+fn text(environment: &Environment, name: &'static str) -> Result<Option<String>, SettingsError> {
+    let Some(value) = environment.path(name) else {
+        return Ok(None);
+    };
+    match value.to_str().map(str::trim) {
+        Some(text) if is_sendable(text) => {
+            Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
+        }
+        _ => Err(SettingsError::Variable {
+            name,
+            detail: "has a space or another character that is not visible ASCII",
+        }),
+    }
+}
+
+/// A header takes no other characters, and an address has no others.
+pub(super) fn is_sendable(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 #[cfg(test)]

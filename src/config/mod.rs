@@ -7,7 +7,9 @@
 mod auth;
 mod drawing;
 mod environment;
+mod home;
 mod hub;
+mod hub_files;
 mod layers;
 mod log;
 mod places;
@@ -27,7 +29,9 @@ use layers::{overlay, read_file, setting, told};
 pub use auth::{ApiKeys, AuthSettings};
 pub use drawing::{FileCheck, ModelSettings, OpenvinoSettings, Precision, TextEncoderResidency};
 pub use environment::Environment;
-pub use hub::{HubProxy, HubSettings, HubToken};
+pub use home::{ModelHome, OwnPlace};
+pub use hub::{HubProxy, HubSettings, HubToken, PUBLIC_HUB, hub_address};
+pub use hub_files::hub_cache_folder;
 pub use layers::utf8;
 pub use log::{LogFormat, LogSettings};
 pub use places::{cache_folder, openvino_folders};
@@ -70,6 +74,17 @@ pub enum SettingsError {
         name: &'static str,
         /// What is wrong with it.
         detail: &'static str,
+    },
+    /// The file of the hub's token. Its contents are not shown.
+    #[error(
+        "the hub's token in {path} cannot be used ({detail}): log in again with 'hf auth login', or set HF_TOKEN",
+        path = path.display()
+    )]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
     },
     /// The file is not TOML, or a key is unknown, ill-typed or out of its range.
     #[error("{origin}: {detail} (config/default.toml has every key and its meaning)")]
