@@ -8,6 +8,7 @@
 //!
 //! Nothing that the hub sends is trusted: names, lengths and digests are checked before they are used.
 
+mod address;
 mod by_component;
 mod error;
 mod folder;

@@ -1,7 +1,10 @@
-//! `owner/name@revision`, as it stands on the command line.
+//! `owner/name@revision`, or an address of the hub, as it stands on the command line.
 
 use std::fmt;
 use std::str::FromStr;
+
+use super::address::named_by_address;
+use crate::config::PUBLIC_HUB;
 
 /// A repository of models on the hub, at a branch, tag or commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,18 +15,63 @@ pub struct Repository {
 
 /// Why a text names no repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "'{text}' names no repository: write OWNER/NAME or OWNER/NAME@REVISION, as in PixArt-alpha/PixArt-XL-2-1024-MS"
-)]
-pub struct InvalidRepository {
-    text: String,
+pub enum InvalidRepository {
+    /// It is neither a name nor an address of one.
+    #[error(
+        "'{text}' names no repository: write OWNER/NAME or OWNER/NAME@REVISION, as in PixArt-alpha/PixArt-XL-2-1024-MS, or paste its address on the hub"
+    )]
+    Text {
+        /// The text, escaped.
+        text: String,
+    },
+    /// An address of something else on the hub.
+    #[error(
+        "'{text}' is a {kind} of the hub, and only its models can be pulled: write OWNER/NAME of a model"
+    )]
+    OtherKind {
+        /// The address.
+        text: String,
+        /// `dataset` or `space`.
+        kind: String,
+    },
+    /// An address on another host.
+    #[error(
+        "'{text}': {host} is not the hub: set HF_ENDPOINT to its address if it is a hub of your own, or write OWNER/NAME"
+    )]
+    OtherHost {
+        /// The address.
+        text: String,
+        /// Its host.
+        host: String,
+    },
+}
+
+impl InvalidRepository {
+    pub(super) fn text(text: &str) -> Self {
+        Self::Text {
+            text: text.escape_debug().to_string(),
+        }
+    }
 }
 
 impl Repository {
+    /// The revision that is meant where none is given.
+    pub const MAIN: &str = "main";
     /// Longest part of a name; the hub's own bound.
     const MAX_CHARS: usize = 96;
     /// Longest revision: a tag's name is a file's name where git keeps it.
     const MAX_REVISION_CHARS: usize = 255;
+
+    /// Reads a name, or an address on the public hub or on that at `hub`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn read(text: &str, hub: &str) -> Result<Self, InvalidRepository> {
+        let text = text.trim();
+        let named = named_by_address(text, hub)?;
+        let parsed = Self::parse(named.as_deref().unwrap_or(text));
+        parsed.ok_or_else(|| InvalidRepository::text(text))
+    }
 
     /// `owner/name`.
     pub fn name(&self) -> &str {
@@ -34,13 +82,14 @@ impl Repository {
     pub fn revision(&self) -> &str {
         &self.revision
     }
-}
 
-impl FromStr for Repository {
-    type Err = InvalidRepository;
+    /// The part of its name that follows the owner.
+    pub fn own_name(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or(&self.name)
+    }
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
+    fn parse(text: &str) -> Option<Self> {
+        let (name, revision) = text.split_once('@').unwrap_or((text, Self::MAIN));
         let plain = |part: &str| {
             (1..=Self::MAX_CHARS).contains(&part.len())
                 && part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
@@ -57,16 +106,19 @@ impl FromStr for Repository {
             && revision
                 .split('/')
                 .all(|part| !part.is_empty() && part != "." && part != "..");
-        if is_name && is_revision {
-            Ok(Self {
-                name: name.to_owned(),
-                revision: revision.to_owned(),
-            })
-        } else {
-            Err(InvalidRepository {
-                text: text.escape_debug().to_string(),
-            })
-        }
+        (is_name && is_revision).then(|| Self {
+            name: name.to_owned(),
+            revision: revision.to_owned(),
+        })
+    }
+}
+
+impl FromStr for Repository {
+    type Err = InvalidRepository;
+
+    /// [`Self::read`], with the public hub alone.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::read(text, PUBLIC_HUB)
     }
 }
 
@@ -91,6 +143,8 @@ mod tests {
             ("a/b@refs/pr/3", "a/b", "refs/pr/3"),
             ("a/b@v1.0", "a/b", "v1.0"),
             ("b", "b", "main"),
+            ("https://huggingface.co/a/b/tree/v1.0", "a/b", "v1.0"),
+            (" https://hf.co/a/b \n", "a/b", "main"),
         ] {
             let repository: Repository = text.parse().unwrap();
             assert_eq!(repository.name(), name);
@@ -111,7 +165,8 @@ mod tests {
             "a/b@..",
             "a/b@a/../b",
             "a/b@a b",
-            "https://huggingface.co/a/b",
+            "https://huggingface.co/a/b/tree/..",
+            "https://huggingface.co/../b",
             "a/b c",
             "ä/b",
             "-a/b",
