@@ -204,6 +204,7 @@ fn pull_code(error: &PullError) -> u8 {
         | PullError::OtherFamily { .. }
         | PullError::TinyVaeAlone { .. }
         | PullError::BadIndex { .. }
+        | PullError::Offline { .. }
         | PullError::Length { .. }
         | PullError::Hash { .. } => MODEL,
         PullError::InTheWay { .. }
@@ -211,7 +212,10 @@ fn pull_code(error: &PullError) -> u8 {
         | PullError::DiskFull { .. }
         | PullError::NoSpace(_)
         | PullError::Write { .. } => OUTPUT,
-        PullError::FileGone { .. } | PullError::GaveUp { .. } | PullError::Busy { .. } => HUB,
+        PullError::FileGone { .. }
+        | PullError::GaveUp { .. }
+        | PullError::NoHost { .. }
+        | PullError::Busy { .. } => HUB,
         PullError::NoAuthorities
         | PullError::Untrusted { .. }
         | PullError::Status { .. }

@@ -81,7 +81,9 @@ pub fn pull_by_component<T: Taker>(
             if taker.has(arrival)? {
                 progress.already(parts.iter().filter_map(|item| item.listed.bytes).sum());
             } else {
-                folder.check_free_space(&parts)?;
+                let path = folder.path();
+                let taking_room = hub.here.taking_room(&pulled.commit, &parts, path);
+                folder.check_free_space(&taking_room)?;
                 transfer_all(hub, &pulled.commit, parts.clone(), &folder, together)?;
                 taker.take(arrival)?;
             }

@@ -102,6 +102,28 @@ pub enum PullError {
         /// How often.
         attempts: u32,
     },
+    /// The host's name does not resolve.
+    #[error(
+        "no host {host} was found, twice: check the network, and HF_ENDPOINT and HTTPS_PROXY where they are set. What has come is kept; HF_HUB_OFFLINE=1 takes what is in the hub's cache on this machine"
+    )]
+    NoHost {
+        /// The name.
+        host: String,
+    },
+    /// A variable forbids requests, and something is not on this machine.
+    #[error(
+        "{variable} is set, and {missing}: unset it, or fetch {repository} where there is a network ('hf download {name}')"
+    )]
+    Offline {
+        /// The variable.
+        variable: &'static str,
+        /// What is not here.
+        missing: String,
+        /// Name and revision.
+        repository: String,
+        /// The name alone.
+        name: String,
+    },
     /// The hub wants to be left alone for long.
     #[error(
         "the hub {host} wants no request for {} s. What has come is kept: run the same command again then, or set HF_TOKEN for a higher limit",

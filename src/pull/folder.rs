@@ -13,11 +13,11 @@ use std::thread;
 
 use serde::{Deserialize, Serialize};
 
-use super::PullError;
 use super::listing::is_plain_path;
 use super::patience::LOOK_EVERY;
 use super::progress::Together;
 use super::selection::{Item, MODEL_INDEX};
+use super::{PullError, Repository};
 use crate::model::check_free_space;
 
 /// The page.
@@ -185,12 +185,32 @@ impl Folder {
         self.path.join(&item.local)
     }
 
+    /// Where it is put together when it comes from elsewhere on this machine. A later run removes it like a partial.
+    pub(super) fn aside(&self, item: &Item) -> PathBuf {
+        let identity = &item.listed.identity;
+        self.path
+            .join(format!("{}.{identity}.copy{PARTIAL}", item.local))
+    }
+
+    /// Removes what had come of a file that is whole.
+    pub(super) fn drop_partial(&self, item: &Item) -> Result<(), PullError> {
+        remove(&self.partial(item))
+    }
+
     /// Where what has come of it is kept.
     pub(super) fn partial(&self, item: &Item) -> PathBuf {
         let identity = &item.listed.identity;
         self.path
             .join(format!("{}.{identity}{PARTIAL}", item.local))
     }
+}
+
+/// The repository that a pull, ended or not, has fetched to a folder.
+pub fn pulled_repository(folder: &Path) -> Option<Repository> {
+    let page = read_page(&folder.join(PAGE)).ok()??;
+    format!("{}@{}", page.repository, page.revision)
+        .parse()
+        .ok()
 }
 
 fn remove(path: &Path) -> Result<(), PullError> {

@@ -3,16 +3,18 @@
 //! Redirects are followed here and not by the HTTP crate: large files lie on other hosts, and the token is sent to the
 //! hub's own scheme, host and port alone. Addresses of other hosts carry signatures, so messages name the host only.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body, Proxy, ProxyProtocol};
+use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
 use url::Url;
 
 use super::PullError;
+use super::here::Here;
 use super::patience::{Patience, Setback, retry_after};
 use super::progress::Together;
 use super::repository::Repository;
@@ -21,12 +23,18 @@ use crate::config::{HubProxy, HubSettings, HubToken};
 /// Longest chain of redirects; browsers take 20, the public hub sends one or two.
 const MAX_REDIRECTS: usize = 10;
 
+/// Longest time for a name to resolve: twice what the C library waits for one name server.
+const RESOLVE: Duration = Duration::from_secs(10);
+
 /// A repository on a hub.
 pub(super) struct Hub {
     agent: Agent,
     endpoint: Url,
     token: Option<HubToken>,
     repository: Repository,
+    /// Hosts that have answered.
+    reached: Mutex<BTreeSet<String>>,
+    pub(super) here: Here,
     pub(super) patience: Patience,
 }
 
@@ -41,7 +49,7 @@ impl Hub {
         let endpoint = Url::parse(&settings.endpoint)
             .map_err(|error| address("HF_ENDPOINT", error.to_string()))?;
         let authorities = rustls_native_certs::load_native_certs().certs;
-        if authorities.is_empty() && endpoint.scheme() == "https" {
+        if authorities.is_empty() && endpoint.scheme() == "https" && settings.offline.is_none() {
             return Err(PullError::NoAuthorities);
         }
         let authorities: Vec<_> = authorities
@@ -61,7 +69,7 @@ impl Hub {
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(proxy)
-            .timeout_resolve(Some(patience.connect))
+            .timeout_resolve(Some(patience.connect.min(RESOLVE)))
             .timeout_connect(Some(patience.connect))
             .timeout_send_request(Some(patience.stall))
             .timeout_recv_response(Some(patience.stall))
@@ -81,6 +89,8 @@ impl Hub {
             endpoint,
             token: settings.token.clone(),
             repository: repository.clone(),
+            reached: Mutex::default(),
+            here: Here::of(settings, repository),
             patience,
         })
     }
@@ -169,6 +179,10 @@ impl Hub {
             let answer = request
                 .call()
                 .map_err(|error| self.unanswered(&error, &url))?;
+            self.reached
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(host_of(&url));
             match answer.status().as_u16() {
                 301 | 302 | 303 | 307 | 308 => url = self.next(&url, &answer)?,
                 status => {
@@ -205,8 +219,11 @@ impl Hub {
     fn unanswered(&self, error: &ureq::Error, url: &Url) -> Setback {
         let host = host_of(url);
         match error {
+            ureq::Error::HostNotFound | ureq::Error::Timeout(Timeout::Resolve) => {
+                self.unresolved(host)
+            }
+            ureq::Error::Io(error) if is_resolution(error) => self.unresolved(host),
             ureq::Error::Timeout(_) => Setback::again(format!("{host} does not answer")),
-            ureq::Error::HostNotFound => Setback::again(format!("no host {host} was found")),
             // A certificate that is not trusted today is not trusted in a minute.
             ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
                 untrusted(host, error)
@@ -221,6 +238,16 @@ impl Hub {
             }
             // The other kinds name addresses, which may carry signatures.
             _ => self.no_hub(format!("the request to {host} failed")),
+        }
+    }
+
+    /// A name that has resolved before will again: a network that is away for seconds stops no long transfer.
+    fn unresolved(&self, host: String) -> Setback {
+        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        if reached.contains(&host) {
+            Setback::again(format!("no host {host} was found"))
+        } else {
+            Setback::Unresolved { host }
         }
     }
 
@@ -262,9 +289,9 @@ impl Hub {
                 hub: host,
                 repository,
                 advice: if self.token.is_some() {
-                    "HF_TOKEN may have expired or may not read it; check the token, and the repository's name"
+                    "the token in HF_TOKEN, or that of 'hf auth login', may have expired or may not read it; check the token, and the repository's name"
                 } else {
-                    "it is private, gated, or does not exist; check the name, and set HF_TOKEN to a token that may read it"
+                    "it is private, gated, or does not exist; check the name, and set HF_TOKEN to a token that may read it, or log in with 'hf auth login'"
                 },
             },
             (403, _) => PullError::Gated {
@@ -282,6 +309,14 @@ impl Hub {
             },
         })
     }
+}
+
+/// Whether an error is that of the system's resolver. It has no kind of its own; the standard library's words are these.
+fn is_resolution(error: &std::io::Error) -> bool {
+    error.raw_os_error().is_none()
+        && error
+            .to_string()
+            .starts_with("failed to lookup address information")
 }
 
 fn untrusted(host: String, error: &dyn std::error::Error) -> Setback {
@@ -360,6 +395,17 @@ mod tests {
             hub.file_url("c0ffee", "vae/a b?#%.json").as_str(),
             "http://hub.example/base/a/b/resolve/c0ffee/vae/a%20b%3F%23%25.json"
         );
+    }
+
+    #[test]
+    fn a_name_that_does_not_resolve_is_known_by_the_resolvers_words() {
+        use std::net::ToSocketAddrs as _;
+        // No name below .invalid ever resolves: RFC 6761.
+        let error = "nowhere.invalid:80".to_socket_addrs().unwrap_err();
+        assert!(is_resolution(&error), "{error}");
+        assert!(!is_resolution(&std::io::Error::other(
+            "the connection was reset"
+        )));
     }
 
     #[test]

@@ -64,7 +64,27 @@ pub(super) enum BadListing {
     Hostile(PullError),
 }
 
+impl Listed {
+    /// `called` is equal exactly where the bytes are: a digest, or the commit that has them.
+    pub(super) fn new(bytes: Option<u64>, sha256: Option<String>, called: &str) -> Self {
+        Self {
+            bytes,
+            sha256,
+            identity: called
+                .chars()
+                .filter(char::is_ascii_alphanumeric)
+                .take(IDENTITY_CHARS)
+                .collect(),
+        }
+    }
+}
+
 impl Listing {
+    /// What lies at `commit` where no hub has listed it.
+    pub(super) fn of(commit: String, files: BTreeMap<String, Listed>) -> Self {
+        Self { commit, files }
+    }
+
     /// Reads the hub's answer for `revision`.
     pub(super) fn parse(json: &[u8], revision: &str) -> Result<Self, BadListing> {
         let answer: Answer = serde_json::from_slice(json)
@@ -88,19 +108,9 @@ impl Listing {
                 .filter(|digest| {
                     digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
                 });
-            let identity = sha256
-                .as_ref()
-                .or(sibling.blob_id.as_ref())
-                .unwrap_or(&commit)
-                .chars()
-                .filter(char::is_ascii_alphanumeric)
-                .take(IDENTITY_CHARS)
-                .collect();
-            let listed = Listed {
-                bytes: lfs_bytes.or(sibling.size),
-                sha256,
-                identity,
-            };
+            let identity = sha256.as_ref().or(sibling.blob_id.as_ref());
+            let identity = identity.unwrap_or(&commit).clone();
+            let listed = Listed::new(lfs_bytes.or(sibling.size), sha256, &identity);
             files.insert(sibling.rfilename, listed);
         }
         Ok(Self { commit, files })

@@ -2,7 +2,8 @@
 //!
 //! [`pull`] is the whole of it: the files are listed (`listing.rs`), what a PixArt checkpoint needs is chosen
 //! (`selection.rs`), and the files come side by side, each resumed from its partial, checked by length and SHA-256 and moved into
-//! its place when it is whole (`transfer.rs`, `folder.rs`). `hub.rs` knows HTTP, `patience.rs` when to ask again.
+//! its place when it is whole (`transfer.rs`, `folder.rs`). `hub.rs` knows HTTP, `patience.rs` when to ask again. What the hub's own
+//! tools have fetched before is taken from their cache (`hub_cache.rs`, `here.rs`).
 //!
 //! [`pull_by_component`] hands each component over as soon as it is whole, and drops its weights then (`by_component.rs`).
 //!
@@ -12,7 +13,9 @@ mod address;
 mod by_component;
 mod error;
 mod folder;
+mod here;
 mod hub;
+mod hub_cache;
 mod listing;
 mod patience;
 mod progress;
@@ -27,6 +30,8 @@ use std::thread;
 
 pub use by_component::{Arrival, Taker, pull_by_component};
 pub use error::PullError;
+pub use folder::pulled_repository;
+pub use hub_cache::{CachedRepository, Snapshot};
 pub use patience::Patience;
 pub use progress::Progress;
 pub use repository::{InvalidRepository, Repository};
@@ -76,7 +81,9 @@ pub struct Pulled {
 pub fn pull(options: &PullOptions, progress: &dyn Progress) -> Result<Pulled, PullError> {
     with_hub(options, progress, |hub, together| {
         let plan = Plan::make(hub, options, false, together)?;
-        plan.folder.check_free_space(&plan.items)?;
+        let (commit, path) = (&plan.pulled.commit, plan.folder.path());
+        let taking_room = hub.here.taking_room(commit, &plan.items, path);
+        plan.folder.check_free_space(&taking_room)?;
         together.progress.begin(plan.pulled.bytes);
         let (last, first) = plan.items.into_iter().partition(Item::comes_last);
         transfer_all(hub, &plan.pulled.commit, first, &plan.folder, together)?;
@@ -134,8 +141,11 @@ impl Plan {
         let listing = list(hub, repository.revision(), together)?;
         let items = select(&listing, &hub.repository(), &mut |name| {
             let url = hub.file_url(&listing.commit, name);
-            hub.document(&url, name, MAX_DOCUMENT_BYTES, together)
-        })?;
+            hub.here
+                .document(&listing.commit, name)
+                .unwrap_or_else(|| hub.document(&url, name, MAX_DOCUMENT_BYTES, together))
+        })
+        .map_err(|error| hub.here.explain(&listing.commit, error))?;
         if model && !items.iter().any(|item| item.local == MODEL_INDEX) {
             return Err(PullError::TinyVaeAlone {
                 repository: hub.repository(),
@@ -161,13 +171,16 @@ impl Plan {
 }
 
 fn list(hub: &Hub, revision: &str, together: &Together<'_>) -> Result<Listing, PullError> {
+    if let Some(listing) = hub.here.listing()? {
+        return Ok(listing);
+    }
     let url = hub.listing_url();
     let json = hub.document(&url, "the list of files", listing::MAX_BYTES, together)?;
     Listing::parse(&json, revision).map_err(|bad| match bad {
         BadListing::Hostile(error) => error,
         BadListing::Nonsense(detail) => match hub.no_hub(detail) {
             Setback::Stop(error) => error,
-            Setback::Again { .. } => PullError::Cancelled,
+            Setback::Again { .. } | Setback::Unresolved { .. } => PullError::Cancelled,
         },
     })
 }

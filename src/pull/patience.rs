@@ -9,6 +9,10 @@ use super::progress::Together;
 /// How often somebody who waits looks whether to stop: people feel 0.2 s.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Attempts with a name that does not resolve: it is misspelled, or there is no network, and neither ends in a minute. A second
+/// one outlasts a single lost packet. A refused connection is no such case: its host is there, and may be starting.
+const RESOLUTIONS: u32 = 2;
+
 /// Bounds in time and number.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -49,6 +53,11 @@ pub(super) enum Setback {
         /// Whether bytes have come all the same.
         progressed: bool,
     },
+    /// The host's name is not known, and nothing has come from it before.
+    Unresolved {
+        /// The name.
+        host: String,
+    },
     /// No attempt will.
     Stop(PullError),
 }
@@ -78,6 +87,7 @@ impl Patience {
         mut attempt: impl FnMut() -> Result<T, Setback>,
     ) -> Result<T, PullError> {
         let mut in_vain = 0;
+        let mut unresolved = 0;
         loop {
             if together.stopped() {
                 return Err(PullError::Cancelled);
@@ -87,6 +97,13 @@ impl Patience {
                 // A connection that was closed because of the stop says only that it was closed.
                 Err(_) if together.stopped() => return Err(PullError::Cancelled),
                 Err(Setback::Stop(error)) => return Err(error),
+                Err(Setback::Unresolved { host }) => {
+                    unresolved += 1;
+                    if unresolved >= RESOLUTIONS {
+                        return Err(PullError::NoHost { host });
+                    }
+                    (format!("no host {host} was found"), None, false)
+                }
                 Err(Setback::Again {
                     why,
                     after,

@@ -30,6 +30,9 @@ pub(super) fn transfer(
         together.progress.already(item.listed.bytes.unwrap_or(0));
         return Ok(());
     }
+    if hub.here.take(commit, item, folder, together)? {
+        return Ok(());
+    }
     let mut partial = Partial::open(folder.partial(item), together)?;
     hub.patience.persist(&item.remote, together, || {
         attempt(hub, commit, item, &mut partial, together)
@@ -59,7 +62,7 @@ fn is_whole(place: &Path, item: &Item, together: &Together<'_>) -> Result<bool, 
 }
 
 /// Reads a file as far as it says that it is long, or until the run is to stop. Devices have no end.
-fn digest_of(file: &mut File, together: &Together<'_>) -> io::Result<(Sha256, u64)> {
+pub(super) fn digest_of(file: &mut File, together: &Together<'_>) -> io::Result<(Sha256, u64)> {
     let mut file = file.take(file.metadata()?.len());
     let mut digest = Sha256::new();
     let mut bytes = 0;
