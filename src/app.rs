@@ -1,11 +1,15 @@
 //! The composition root: settings → runtime → model → a pipeline that draws.
 
 pub mod bench;
+pub mod inventory;
 mod memory;
+pub mod names;
 mod networks;
 pub mod pulled;
 pub mod quantize;
 pub mod serve;
+pub mod shell;
+mod shelves;
 mod text;
 
 use std::io;
@@ -32,6 +36,7 @@ use crate::pipeline::tokenizer::PromptTokenizer;
 use crate::pipeline::{ModelFacts, Pipeline, Planner};
 pub use memory::NoMemory;
 use memory::{Demand, Weights};
+use names::{NameError, Names};
 
 /// Everything that a subcommand starts from.
 pub struct App {
@@ -75,8 +80,9 @@ impl App {
     /// among too.
     ///
     /// # Errors
-    /// When the model's manifest cannot be read.
+    /// When there is no such model, or its manifest cannot be read.
     pub fn choosing(mut self) -> Result<(Self, Choice)> {
+        self.settings.model.directory = self.model_folder()?;
         let ModelSettings {
             directory, quality, ..
         } = &self.settings.model;
@@ -104,6 +110,14 @@ impl App {
         Ok((self, choice))
     }
 
+    /// The folder of the model that the settings name; empty for the embedded one.
+    ///
+    /// # Errors
+    /// When there is no such model.
+    pub fn model_folder(&self) -> Result<PathBuf, NameError> {
+        Names::of(&self.environment).model(&self.settings.model.directory)
+    }
+
     /// Finds and loads the runtime.
     ///
     /// # Errors
@@ -125,7 +139,7 @@ impl App {
         notebook_files: NotebookFiles,
         progress: &dyn Progress,
     ) -> Result<Model> {
-        let folder = &self.settings.model.directory;
+        let folder = &self.model_folder()?;
         if folder.as_os_str().is_empty() {
             return Ok(Model::Own(Box::new(
                 self.embedded_model(runtime, progress)?,
@@ -136,7 +150,7 @@ impl App {
             let checkpoint = if checkpoint.as_os_str().is_empty() {
                 folder
             } else {
-                checkpoint
+                &Names::of(&self.environment).checkpoint(checkpoint)?.folder
             };
             return Ok(Model::Foreign(Box::new(ForeignModel::open(
                 folder,

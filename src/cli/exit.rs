@@ -5,6 +5,7 @@ use std::io;
 use anyhow::Error;
 
 use crate::app::NoMemory;
+use crate::app::names::NameError;
 use crate::bench::PeakError;
 use crate::compare::{CompareError, ScoreError};
 use crate::config::SettingsError;
@@ -144,6 +145,21 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if let Some(error) = cause.downcast_ref::<ScoreError>() {
         return Some(score_code(error));
+    }
+    if let Some(error) = cause.downcast_ref::<NameError>() {
+        return Some(match error {
+            NameError::Settings(_)
+            | NameError::Address(_)
+            | NameError::NoHome
+            | NameError::NoName { .. }
+            | NameError::Ambiguous { .. } => USAGE,
+            NameError::NotHere { .. }
+            | NameError::NotConverted { .. }
+            | NameError::TinyVae { .. }
+            | NameError::NotWhole { .. }
+            | NameError::Dangling { .. } => MODEL,
+            NameError::Taken { .. } => OUTPUT,
+        });
     }
     if let Some(error) = cause.downcast_ref::<PullError>() {
         return Some(pull_code(error));

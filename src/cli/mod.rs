@@ -7,6 +7,7 @@ mod exit;
 mod generate;
 mod healthcheck;
 mod info;
+mod list;
 mod output;
 mod progress;
 mod pull;
@@ -45,6 +46,7 @@ enum Command {
     Pull(pull::Pull),
     Convert(convert::Convert),
     Quantize(Box<quantize::Quantize>),
+    List(list::List),
     Info(info::Info),
     #[command(hide = true)]
     Synthesize(synthesize::Synthesize),
@@ -85,8 +87,9 @@ impl QualityFlag {
 /// Flags of the subcommands that load a model.
 #[derive(Debug, clap::Args)]
 struct ModelFlags {
-    /// Model directory: made by 'pixart convert', or by the PixArt OpenVINO notebook [default: the embedded sketchbook]
-    #[arg(long, value_name = "DIR")]
+    /// Model: a folder that 'pixart convert' or the PixArt OpenVINO notebook made, or a name that 'pixart list' shows
+    /// [default: the embedded sketchbook]
+    #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
 
     /// diffusers directory with tokenizer and scheduler, for a model that pixart did not convert
@@ -224,6 +227,7 @@ fn run_command() -> u8 {
         Command::Pull(command) => command.run(&cli.common),
         Command::Convert(command) => command.run(&cli.common),
         Command::Quantize(command) => command.run(&cli.common),
+        Command::List(command) => command.run(),
         Command::Info(command) => command.run(&cli.common),
         Command::Synthesize(command) => command.run(),
         Command::Bench(command) => command.run(&cli.common),

@@ -9,10 +9,10 @@ use super::convert::{Conversion, say_converted};
 use super::exit::WithoutConvert;
 use super::progress::{ConvertProgress, Interrupt, PullProgress};
 use super::{Common, say};
+use crate::app::names::Names;
 use crate::app::pulled::{self, Watches, pull_and_convert};
-use crate::config::{Environment, HubSettings};
-use crate::convert::is_tiny_vae;
-use crate::pull::{Patience, PullOptions, Repository, pull};
+use crate::config::{Environment, HubSettings, OwnPlace, PUBLIC_HUB, hub_address};
+use crate::pull::{InvalidRepository, Patience, PullOptions, Repository, pull};
 
 /// Fetch a published checkpoint from the Hugging Face Hub, or from one that speaks as it does.
 ///
@@ -20,16 +20,19 @@ use crate::pull::{Patience, PullOptions, Repository, pull};
 /// autoencoder alone, such as madebyollin/taesd, its two files. Each file is checked by length
 /// and SHA-256 where the hub gives them. What is interrupted is kept, and the same command goes on from there.
 /// With --convert the output is a model: each component is converted as soon as it is whole, and its weights are dropped then.
-/// HF_ENDPOINT names another hub, HF_TOKEN opens private and gated repositories.
+/// HF_ENDPOINT names another hub; HF_TOKEN, or the token of 'hf auth login', opens private and gated repositories. Files that
+/// the hub's own cache has are taken from there, and with HF_HUB_OFFLINE=1 nothing else is.
 #[derive(Debug, clap::Args)]
 pub(super) struct Pull {
-    /// OWNER/NAME on the hub, as PixArt-alpha/PixArt-LCM-XL-2-1024-MS; a branch, tag or commit may follow the @
-    #[arg(value_name = "REPO[@REVISION]")]
+    /// OWNER/NAME on the hub, as PixArt-alpha/PixArt-LCM-XL-2-1024-MS, or the address of its page; a branch, tag or commit may
+    /// follow the @
+    #[arg(value_name = "REPO[@REVISION]", value_parser = repository)]
     repository: Repository,
 
     /// The folder: new, or one that an earlier pull of the same repository made; with --convert, the model directory
+    /// [default: PIXART_HOME/checkpoints/OWNER/NAME; with --convert, PIXART_HOME/models/OWNER/NAME]
     #[arg(long, short, value_name = "DIR")]
-    output: PathBuf,
+    output: Option<PathBuf>,
 
     /// Convert each component as soon as it is whole, and drop its weights: the disk holds those of one at a time
     #[arg(long)]
@@ -48,10 +51,17 @@ impl Pull {
         if let Some(flag) = self.conversion.first_given().filter(|_| !self.convert) {
             return Err(WithoutConvert { flag }.into());
         }
+        let environment = Environment::of_process();
+        let names = Names::of(&environment);
+        let output = match &self.output {
+            Some(output) => output.clone(),
+            None if self.convert => names.place_of(OwnPlace::Models, &self.repository)?,
+            None => names.place_of(OwnPlace::Checkpoints, &self.repository)?,
+        };
         let options = PullOptions {
             repository: self.repository.clone(),
-            output: self.output.clone(),
-            hub: HubSettings::of(&Environment::of_process())?,
+            output: output.clone(),
+            hub: HubSettings::of(&environment)?,
             patience: Patience::default(),
         };
         let start = Instant::now();
@@ -71,19 +81,15 @@ impl Pull {
             let made = pull_and_convert(&options, &conversion, &mut runtime, watches);
             converting.finish();
             progress.finish();
-            return say_converted(&self.output, &made?.1, start);
+            return say_converted(&output, &made?.1, start);
         }
         let pulled = pull(&options, &progress);
         progress.finish();
         let pulled = pulled?;
-        let output = self.output.display();
-        let next = if is_tiny_vae(&self.output) {
-            "give it to a model: pixart convert"
-        } else {
-            "convert it: pixart convert"
-        };
+        let next = names.after_pull(&output);
         say(&format!(
-            "{output}: {:.1} MB in {} files, {:.1} s, commit {}\n{next} {output} --output DIR",
+            "{}: {:.1} MB in {} files, {:.1} s, commit {}\n{next}",
+            output.display(),
             pulled.bytes as f64 / 1e6,
             pulled.files,
             start.elapsed().as_secs_f64(),
@@ -91,4 +97,11 @@ impl Pull {
         ))?;
         Ok(())
     }
+}
+
+/// A repository, or its address on the hub that is asked.
+fn repository(text: &str) -> Result<Repository, InvalidRepository> {
+    // An address that makes no sense is told later, as such.
+    let hub = hub_address(&Environment::of_process());
+    Repository::read(text, hub.as_deref().unwrap_or(PUBLIC_HUB))
 }

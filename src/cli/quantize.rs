@@ -11,6 +11,7 @@ use super::convert::say_converted;
 use super::progress::{Interrupt, QuantizeProgress};
 use super::{Common, say};
 use crate::app::quantize::{CalibrationOptions, Choices, QuantizeOptions};
+use crate::app::shell::quoted;
 use crate::config::Precision;
 use crate::domain::{ImageSize, Steps};
 use crate::model::{Part, QuantizationMode, VARIANTS};
@@ -23,10 +24,10 @@ use crate::quantize::{ComponentOptions, RangeRule, WeightsChoice};
 /// that should be computed in integers is looked up in the device's profile; if one is not, the command fails.
 #[derive(Debug, clap::Args)]
 pub(super) struct Quantize {
-    /// The model directory, made by 'pixart convert' with f16 or f32 weights
+    /// The model, made by 'pixart convert' with f16 or f32 weights: a folder, or a name that 'pixart list' shows
     model: PathBuf,
 
-    /// The model directory to make; one that pixart made before is replaced when the new one is whole
+    /// The model directory to make, as MODEL/variants/int8; one that pixart made before is replaced when the new one is whole
     #[arg(
         long,
         short,
@@ -278,23 +279,33 @@ impl Quantize {
             .filter_map(|(key, value)| Some((key, value?)))
             .collect();
         let app = common.app(flags)?;
+        let model = match app.model_folder()? {
+            // The embedded one, which has none.
+            folder if folder.as_os_str().is_empty() => self.model.clone(),
+            folder => folder,
+        };
         let choices = self.components.choices();
         if self.operations {
-            for (part, names) in app.operations(&self.model, &choices)? {
+            for (part, names) in app.operations(&model, &choices)? {
                 for name in names {
                     say(&format!("{}\t{name}", part.name()))?;
                 }
             }
             return Ok(());
         }
-        let Some(output) = self.output.clone() else {
+        let Some(output) = &self.output else {
             bail!("--output says where the model goes");
+        };
+        // A variant of a model that is given by its name belongs into its folder.
+        let output = match output.strip_prefix(&self.model) {
+            Ok(rest) if rest.starts_with(VARIANTS) => model.join(rest),
+            _ => output.clone(),
         };
         let start = Instant::now();
         let progress = QuantizeProgress::new(Interrupt::listen()?, self.quiet);
         let mut runtime = app.runtime()?;
         let options = QuantizeOptions {
-            model: self.model.clone(),
+            model: model.clone(),
             output: output.clone(),
             name: self.name.clone(),
             choices,
@@ -314,14 +325,14 @@ impl Quantize {
                 tolerance: self.calibration.tolerance,
             },
         };
-        let model = app.quantize(&mut runtime, options, &progress)?;
+        let made = app.quantize(&mut runtime, options, &progress)?;
         progress.finish();
-        say_converted(&output, &model, start)?;
+        say_converted(&output, &made, start)?;
         let parent = output
             .parent()
             .and_then(|parent| parent.canonicalize().ok());
-        if parent.is_some() && parent == self.model.join(VARIANTS).canonicalize().ok() {
-            let (model, output) = (self.model.display(), output.display());
+        if parent.is_some() && parent == model.join(VARIANTS).canonicalize().ok() {
+            let (model, output) = (quoted(&self.model), quoted(&output));
             say(&format!(
                 "measure it, for --quality to choose it: pixart compare {model} {output} --record"
             ))?;

@@ -207,11 +207,25 @@ impl Entries {
     }
 }
 
-/// The last name in a path, for the manifest.
+/// The last name in a path, for the manifest; of a snapshot in the hub's cache, `OWNER/NAME@COMMIT`.
 fn directory_name(path: &Path) -> String {
     let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if let Some(source) = cached_source(&absolute) {
+        return source;
+    }
     absolute.file_name().map_or_else(
         || "model".to_owned(),
         |name| name.to_string_lossy().into_owned(),
     )
+}
+
+/// `models--OWNER--NAME/snapshots/COMMIT` → `OWNER/NAME@COMMIT`.
+fn cached_source(path: &Path) -> Option<String> {
+    let snapshots = path.parent()?;
+    let repository = snapshots.parent()?.file_name()?.to_str()?;
+    let name = repository.strip_prefix("models--")?.replacen("--", "/", 1);
+    let commit = path.file_name()?.to_str()?;
+    snapshots
+        .ends_with("snapshots")
+        .then(|| format!("{name}@{commit}"))
 }

@@ -40,7 +40,7 @@ use crate::engine::Runtime;
     reason = "each is a flag of the command line"
 )]
 pub(super) struct Bench {
-    /// Another model directory, drawn with in turns
+    /// Another model, a folder or a name, drawn with in turns
     #[arg(long, value_name = "DIR", conflicts_with = "start")]
     against: Option<PathBuf>,
 

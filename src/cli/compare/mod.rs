@@ -46,7 +46,8 @@ const PROMPTS: [&str; 8] = [
 /// docs/compare.md has the fields of the JSON.
 #[derive(Debug, clap::Args)]
 pub(super) struct Compare {
-    /// The model that the other is held against, made by 'pixart convert' or 'pixart quantize'
+    /// The model that the other is compared with, made by 'pixart convert' or 'pixart quantize': a folder, or a name that
+    /// 'pixart list' shows, as NAME or NAME/variants/int8
     a: PathBuf,
 
     /// The other
