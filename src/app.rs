@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod inventory;
 mod memory;
+mod name_error;
 pub mod names;
 mod networks;
 pub mod pulled;

@@ -8,94 +8,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
-
+pub use super::name_error::NameError;
 use super::shell::quoted;
 use super::shelves::{self, Shelved, name_of, place_of};
-use crate::config::{
-    Environment, ModelHome, OwnPlace, PUBLIC_HUB, SettingsError, hub_address, hub_cache_folder,
-};
+use crate::config::{Environment, ModelHome, OwnPlace, PUBLIC_HUB, hub_address, hub_cache_folder};
 use crate::convert::is_tiny_vae;
 use crate::model::{EMBEDDED_NAME, ForeignModel, Manifest, VARIANTS, has_embedded_model};
 use crate::pull::{CachedRepository, InvalidRepository, Repository, Snapshot, pulled_repository};
-
-/// Why a name leads to no folder.
-#[derive(Debug, Error)]
-pub enum NameError {
-    /// The home's own place makes no sense.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// An address of something that is no model.
-    #[error(transparent)]
-    Address(#[from] InvalidRepository),
-    /// No variable says where models are.
-    #[error("there is no folder for models: set PIXART_HOME or HOME, or name one with --output")]
-    NoHome,
-    /// Neither a folder nor a name that is known.
-    #[error("there is no folder '{given}' here, and no {what} of that name{places}: {advice}")]
-    NotHere {
-        /// What was asked for.
-        given: String,
-        /// `model` or `checkpoint`.
-        what: &'static str,
-        /// Where else was looked.
-        places: String,
-        /// What to do.
-        advice: String,
-    },
-    /// Several owners have it.
-    #[error("'{given}' is the name of several: write {names}")]
-    Ambiguous {
-        /// What was asked for.
-        given: String,
-        /// The full names.
-        names: String,
-    },
-    /// A checkpoint where a model is wanted.
-    #[error("{path} is a checkpoint that is not converted: '{command}' makes a model of it{beside}", path = path.display())]
-    NotConverted {
-        /// The checkpoint.
-        path: PathBuf,
-        /// What converts it.
-        command: String,
-        /// What else is called so.
-        beside: String,
-    },
-    /// A tiny autoencoder where a model is wanted.
-    #[error("{path} is a tiny autoencoder, which draws with a model only: 'pixart convert {word} --output MODEL' gives it to one", path = path.display(), word = quoted(path))]
-    TinyVae {
-        /// Its folder.
-        path: PathBuf,
-    },
-    /// A pull that has not ended.
-    #[error("{path} is not whole, as its pull was interrupted: run 'pixart pull {repository}' again with the same options", path = path.display())]
-    NotWhole {
-        /// The folder.
-        path: PathBuf,
-        /// What is pulled to it.
-        repository: String,
-    },
-    /// A link of the hub's cache to nothing.
-    #[error("{path} is a link to a file that is not there: the hub's cache has not all of {name}; fetch the rest with 'hf download {name}', or with 'pixart pull {name}'", path = path.display())]
-    Dangling {
-        /// The link.
-        path: PathBuf,
-        /// The repository.
-        name: String,
-    },
-    /// A folder's own name is taken in the home.
-    #[error("{path} is there, made of something that was called the same: choose --output, which may be that folder too", path = path.display())]
-    Taken {
-        /// The model that is there.
-        path: PathBuf,
-    },
-    /// A folder whose name is no name of a model.
-    #[error("'{called}' cannot name a model in the home: choose --output")]
-    NoName {
-        /// The folder's name.
-        called: String,
-    },
-}
 
 /// A checkpoint that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +41,7 @@ impl<'a> Names<'a> {
     ///
     /// # Errors
     /// When a name is not known, or what is there is no model yet.
-    pub fn model(&self, given: &Path) -> Result<PathBuf, NameError> {
+    pub fn model(self, given: &Path) -> Result<PathBuf, NameError> {
         if given.as_os_str().is_empty() {
             return Ok(PathBuf::new());
         }
@@ -161,9 +80,9 @@ impl<'a> Names<'a> {
     ///
     /// # Errors
     /// When a name is not known, or the hub's cache has not all of it.
-    pub fn checkpoint(&self, given: &Path) -> Result<FoundCheckpoint, NameError> {
+    pub fn checkpoint(self, given: &Path) -> Result<FoundCheckpoint, NameError> {
         if let Some(path) = self.there(given) {
-            return self.checkpoint_at(path);
+            return checkpoint_at(path);
         }
         let text = given.to_str().filter(|text| !is_path(text));
         let repository = text.map(|text| self.named(text)).transpose()?.flatten();
@@ -179,7 +98,7 @@ impl<'a> Names<'a> {
             .map(|home| shelves::all(home, OwnPlace::Checkpoints))
             .unwrap_or_default();
         if let Some(found) = one_of(&pulled, &name_of(&repository))? {
-            return self.checkpoint_at(found.folder.clone());
+            return checkpoint_at(found.folder.clone());
         }
         let cache = hub_cache_folder(self.environment);
         let cached = cache
@@ -208,7 +127,7 @@ impl<'a> Names<'a> {
     ///
     /// # Errors
     /// When there is no home.
-    pub fn place_of(&self, place: OwnPlace, repository: &Repository) -> Result<PathBuf, NameError> {
+    pub fn place_of(self, place: OwnPlace, repository: &Repository) -> Result<PathBuf, NameError> {
         let home = ModelHome::of(self.environment)?.ok_or(NameError::NoHome)?;
         Ok(place_of(&home, place, &name_of(repository)))
     }
@@ -217,7 +136,7 @@ impl<'a> Names<'a> {
     ///
     /// # Errors
     /// When there is no home, or the place cannot be told or is taken.
-    pub fn place_of_model_of(&self, checkpoint: &FoundCheckpoint) -> Result<PathBuf, NameError> {
+    pub fn place_of_model_of(self, checkpoint: &FoundCheckpoint) -> Result<PathBuf, NameError> {
         if let Some(repository) = &checkpoint.repository {
             return self.place_of(OwnPlace::Models, repository);
         }
@@ -239,7 +158,7 @@ impl<'a> Names<'a> {
     }
 
     /// What a command line calls a model: its name where it is in the home, its path elsewhere.
-    pub fn spelled(&self, model: &Path) -> String {
+    pub fn spelled(self, model: &Path) -> String {
         let home = ModelHome::of(self.environment).ok().flatten();
         let shelved = home.map(|home| shelves::all(&home, OwnPlace::Models));
         let shelved = shelved.into_iter().flatten();
@@ -250,17 +169,17 @@ impl<'a> Names<'a> {
     }
 
     /// What to do with a checkpoint that was pulled to a folder.
-    pub fn after_pull(&self, folder: &Path) -> String {
+    pub fn after_pull(self, folder: &Path) -> String {
         if is_tiny_vae(folder) {
-            let called = self.converting(folder);
-            let called = called.split(" --output").next().unwrap_or_default();
-            return format!("give it to a model: {called} --output MODEL");
+            let name = self.name_of_checkpoint(folder);
+            let name = quoted(name.as_deref().unwrap_or(folder));
+            return format!("give it to a model: pixart convert {name} --output MODEL");
         }
         format!("convert it: {}", self.converting(folder))
     }
 
     /// The path itself where something is there, `~` read as no shell has read it.
-    fn there(&self, given: &Path) -> Option<PathBuf> {
+    fn there(self, given: &Path) -> Option<PathBuf> {
         [given.to_owned(), self.environment.expanded(given)]
             .into_iter()
             .find(|path| {
@@ -273,7 +192,7 @@ impl<'a> Names<'a> {
     }
 
     /// The repository of a name or address; none of what can be neither.
-    fn named(&self, text: &str) -> Result<Option<Repository>, NameError> {
+    fn named(self, text: &str) -> Result<Option<Repository>, NameError> {
         let hub = hub_address(self.environment).unwrap_or_else(|_| PUBLIC_HUB.to_owned());
         match Repository::read(text, &hub) {
             Ok(repository) => Ok(Some(repository)),
@@ -283,7 +202,7 @@ impl<'a> Names<'a> {
     }
 
     /// Refuses what is known to be something else than a model, with what makes one of it.
-    fn check_kind(&self, path: &Path, given: &Path) -> Result<(), NameError> {
+    fn check_kind(self, path: &Path, given: &Path) -> Result<(), NameError> {
         if path.join(Manifest::FILE_NAME).exists() || ForeignModel::is_one(path) {
             return Ok(());
         }
@@ -311,18 +230,9 @@ impl<'a> Names<'a> {
     }
 
     /// The command that converts a folder.
-    pub(super) fn converting(&self, path: &Path) -> String {
-        let found = self.checkpoint_at(path.to_owned()).ok();
-        if let Some(repository) = found.and_then(|found| found.repository) {
-            let name = PathBuf::from(name_of(&repository));
-            let finds = self
-                .checkpoint(&name)
-                .is_ok_and(|found| found.folder == path);
-            let has_home = ModelHome::of(self.environment).is_ok_and(|home| home.is_some());
-            if has_home {
-                let source = if finds { &name } else { path };
-                return format!("pixart convert {}", quoted(source));
-            }
+    pub(super) fn converting(self, path: &Path) -> String {
+        if let Some(name) = self.name_of_checkpoint(path) {
+            return format!("pixart convert {}", quoted(name));
         }
         let output = match path.file_name() {
             Some(name) => {
@@ -334,8 +244,19 @@ impl<'a> Names<'a> {
         format!("pixart convert {} --output {output}", quoted(path))
     }
 
+    /// What 'pixart convert' takes for a folder, where it then finds a place for the model by itself.
+    fn name_of_checkpoint(self, path: &Path) -> Option<PathBuf> {
+        ModelHome::of(self.environment).ok()??;
+        let repository = checkpoint_at(path.to_owned()).ok()?.repository?;
+        let name = PathBuf::from(name_of(&repository));
+        let finds = self
+            .checkpoint(&name)
+            .is_ok_and(|found| found.folder == path);
+        Some(if finds { name } else { path.to_owned() })
+    }
+
     /// That a model of the home has the name of a folder that is in its way.
-    fn beside(&self, given: &Path) -> String {
+    fn beside(self, given: &Path) -> String {
         let model = || {
             let home = ModelHome::of(self.environment).ok()??;
             let repository = self.named(given.to_str()?).ok()??;
@@ -344,40 +265,14 @@ impl<'a> Names<'a> {
         };
         model().map_or_else(String::new, |model| {
             format!(
-                "; the model of that name is {}, and a folder that is here comes first",
+                " (a folder that is here comes first; the model of that name is {})",
                 quoted(model.folder)
             )
         })
     }
 
-    fn checkpoint_at(&self, path: PathBuf) -> Result<FoundCheckpoint, NameError> {
-        // The folders above say what it is, also of `.` and of a link.
-        let whole = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
-        if let Some(cached) = CachedRepository::at(&whole) {
-            let snapshot = cached.snapshot(Repository::MAIN).or_else(|| cached.only());
-            if let Some(snapshot) = snapshot {
-                check_links(&snapshot, cached.name())?;
-                return Ok(FoundCheckpoint {
-                    repository: of_snapshot(&cached, &snapshot),
-                    folder: snapshot.folder,
-                });
-            }
-        }
-        if let Some((cached, snapshot)) = Snapshot::at(&whole) {
-            check_links(&snapshot, cached.name())?;
-            return Ok(FoundCheckpoint {
-                repository: of_snapshot(&cached, &snapshot),
-                folder: path,
-            });
-        }
-        Ok(FoundCheckpoint {
-            repository: pulled_repository(&whole),
-            folder: path,
-        })
-    }
-
     fn unknown_model(
-        &self,
+        self,
         text: &str,
         repository: &Repository,
         home: Option<&ModelHome>,
@@ -409,10 +304,37 @@ impl<'a> Names<'a> {
     }
 }
 
+/// A folder as a checkpoint, with the repository that it says it is of.
+fn checkpoint_at(path: PathBuf) -> Result<FoundCheckpoint, NameError> {
+    // The folders above say what it is, also of `.` and of a link.
+    let whole = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+    if let Some(cached) = CachedRepository::at(&whole) {
+        let snapshot = cached.snapshot(Repository::MAIN).or_else(|| cached.only());
+        if let Some(snapshot) = snapshot {
+            check_links(&snapshot, cached.name())?;
+            return Ok(FoundCheckpoint {
+                repository: of_snapshot(&cached, &snapshot),
+                folder: snapshot.folder,
+            });
+        }
+    }
+    if let Some((cached, snapshot)) = Snapshot::at(&whole) {
+        check_links(&snapshot, cached.name())?;
+        return Ok(FoundCheckpoint {
+            repository: of_snapshot(&cached, &snapshot),
+            folder: path,
+        });
+    }
+    Ok(FoundCheckpoint {
+        repository: pulled_repository(&whole),
+        folder: path,
+    })
+}
+
 fn fetching(repository: &Repository) -> String {
     format!(
         "'pixart pull {} --convert' fetches it, if the hub has it",
-        name_of(repository)
+        quoted(name_of(repository))
     )
 }
 

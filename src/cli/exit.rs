@@ -147,19 +147,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(score_code(error));
     }
     if let Some(error) = cause.downcast_ref::<NameError>() {
-        return Some(match error {
-            NameError::Settings(_)
-            | NameError::Address(_)
-            | NameError::NoHome
-            | NameError::NoName { .. }
-            | NameError::Ambiguous { .. } => USAGE,
-            NameError::NotHere { .. }
-            | NameError::NotConverted { .. }
-            | NameError::TinyVae { .. }
-            | NameError::NotWhole { .. }
-            | NameError::Dangling { .. } => MODEL,
-            NameError::Taken { .. } => OUTPUT,
-        });
+        return Some(name_code(error));
     }
     if let Some(error) = cause.downcast_ref::<PullError>() {
         return Some(pull_code(error));
@@ -175,10 +163,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         });
     }
     if let Some(error) = cause.downcast_ref::<PeakError>() {
-        return Some(match error {
-            PeakError::Write { .. } => OUTPUT,
-            PeakError::Engine(error) => engine_code(error),
-        });
+        return Some(peak_code(error));
     }
     if let Some(error) = cause.downcast_ref::<EngineError>() {
         return Some(engine_code(error));
@@ -206,6 +191,22 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(OUTPUT);
     }
     None
+}
+
+fn name_code(error: &NameError) -> u8 {
+    match error {
+        NameError::Settings(_)
+        | NameError::Address(_)
+        | NameError::NoHome
+        | NameError::NoName { .. }
+        | NameError::Ambiguous { .. } => USAGE,
+        NameError::NotHere { .. }
+        | NameError::NotConverted { .. }
+        | NameError::TinyVae { .. }
+        | NameError::NotWhole { .. }
+        | NameError::Dangling { .. } => MODEL,
+        NameError::Taken { .. } => OUTPUT,
+    }
 }
 
 fn pull_code(error: &PullError) -> u8 {
@@ -237,6 +238,13 @@ fn pull_code(error: &PullError) -> u8 {
         | PullError::Status { .. }
         | PullError::NoHub { .. } => FAILED,
         PullError::Cancelled => INTERRUPTED,
+    }
+}
+
+fn peak_code(error: &PeakError) -> u8 {
+    match error {
+        PeakError::Write { .. } => OUTPUT,
+        PeakError::Engine(error) => engine_code(error),
     }
 }
 

@@ -8,6 +8,7 @@ mod formats;
 mod info;
 mod interrupt;
 mod models;
+mod names;
 mod quantize;
 mod refuses;
 

@@ -42,7 +42,7 @@ fn damage(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
 #[test]
 fn a_model_that_is_not_there_or_is_none_is_refused() {
     let desk = Desk::new();
-    draw(&desk).refused(3, &["model is not a directory", "pixart convert"]);
+    draw(&desk).refused(3, &["no folder 'model'", "pixart pull", "--convert"]);
     fs::create_dir(desk.path("model")).unwrap();
     draw(&desk).refused(3, &["manifest.json", "pixart convert"]);
     fs::remove_dir(desk.path("model")).unwrap();

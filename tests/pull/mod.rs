@@ -1,8 +1,10 @@
 //! `pixart pull` against a hub of the project's own: what it takes, how it goes on after every kind of failure, what it refuses.
 
 mod binary;
+mod cache;
 mod converts;
 mod failures;
+mod home;
 mod hub;
 mod refuses;
 mod takes;
@@ -53,6 +55,8 @@ struct Scene {
     folder: TempDir,
     patience: Patience,
     token: &'static str,
+    /// More of the environment.
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Scene {
@@ -67,6 +71,7 @@ impl Scene {
             folder: tempfile::tempdir().unwrap(),
             patience: IMPATIENT,
             token: "",
+            variables: Vec::new(),
         }
     }
 
@@ -75,10 +80,11 @@ impl Scene {
     }
 
     fn options(&self) -> PullOptions {
-        let variables = [
-            ("HF_ENDPOINT", self.hub.address.as_str()),
-            ("HF_TOKEN", self.token),
+        let own = [
+            ("HF_ENDPOINT", self.hub.address.clone()),
+            ("HF_TOKEN", self.token.to_owned()),
         ];
+        let variables = own.into_iter().chain(self.variables.clone());
         let environment =
             Environment::of(variables.map(|(name, value)| (name.into(), value.into())));
         PullOptions {

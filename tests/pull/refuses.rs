@@ -145,6 +145,22 @@ fn a_hub_that_is_not_there_is_told_by_name() {
 }
 
 #[test]
+fn a_name_that_does_not_resolve_is_given_up_after_a_second_try() {
+    let mut scene = Scene::new();
+    // No name below .invalid ever resolves: RFC 6761.
+    scene.hub.address = "http://hub.invalid".to_owned();
+    let watch = Watch::default();
+    let error = pull(&scene.options(), &watch).unwrap_err();
+    assert!(matches!(error, PullError::NoHost { .. }), "{error}");
+    let told = error.to_string();
+    assert!(
+        told.contains("hub.invalid") && told.contains("HF_ENDPOINT"),
+        "{told}"
+    );
+    assert_eq!(watch.waits.lock().unwrap().len(), 1);
+}
+
+#[test]
 fn what_is_no_hub_is_told() {
     let scene = Scene::new();
     scene
