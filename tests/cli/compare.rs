@@ -127,7 +127,7 @@ fn a_model_is_as_near_to_itself_as_can_be() {
 #[test]
 fn what_cannot_be_compared_is_refused_and_leaves_nothing() {
     let desk = Desk::new();
-    compare(&desk, "nothing", &["--repeat", "0"]).refused(3, &["no folder 'nothing'"]);
+    compare(&desk, "nothing", &["--repeat", "0"]).refused(3, &["nothing", "is not a directory"]);
     compare(&desk, "nothing", &["--size", "12x12"]).refused(2, &["12x12"]);
     std::fs::write(desk.path("captions.txt"), "a boat\n").unwrap();
     let few = ["--captions", "captions.txt", "--samples", "2"];

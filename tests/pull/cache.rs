@@ -38,11 +38,8 @@ impl Scene {
             let bytes = scene.hub.file(file);
             let digest = hex(&Sha256::digest(&bytes));
             // Small files are called by git's digest, which has 40 characters.
-            let called = if file.ends_with(".json") {
-                &digest[..40]
-            } else {
-                &digest
-            };
+            let is_small = bytes.starts_with(b"{");
+            let called = &digest[..if is_small { 40 } else { 64 }];
             fs::write(blobs.join(called), bytes).unwrap();
             let link = scene.snapshot(file);
             fs::create_dir_all(link.parent().unwrap()).unwrap();
