@@ -76,27 +76,65 @@ impl FromStr for Storage {
     }
 }
 
+/// A component whose weights are written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stored {
+    /// The folder.
+    pub(super) component: &'static str,
+    pub(super) storage: Storage,
+}
+
+/// How transformers cut a text encoder's weights into files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shards {
+    /// Files.
+    pub(super) count: usize,
+    /// Bytes of a file, of [`Self::WHOLE_BYTES`]: the next tensor that would not fit begins another.
+    pub(super) at_most_bytes: u64,
+}
+
+impl Shards {
+    /// T5 v1.1 XXL's encoder in f32.
+    const WHOLE_BYTES: u64 = 19_049_242_624;
+}
+
 /// A file of weights to be.
 #[derive(Debug, Clone)]
 pub(super) struct WeightsFile {
-    component: &'static str,
+    stored: Stored,
     name: String,
     tensors: Vec<Tensor>,
 }
 
 impl WeightsFile {
+    /// With the tensors by their names, as safetensors writes them.
+    fn new(stored: Stored, name: String, mut tensors: Vec<Tensor>) -> Self {
+        tensors.sort_by(|one, other| one.name.cmp(&other.name));
+        Self {
+            stored,
+            name,
+            tensors,
+        }
+    }
+
     pub(super) fn elements(&self) -> u64 {
         let elements: usize = self.tensors.iter().map(Tensor::elements).sum();
         elements as u64
     }
 
     /// Length of the whole file.
-    pub(super) fn bytes(&self, storage: Storage) -> u64 {
-        self.header(storage).len() as u64 + self.elements() * storage.bytes()
+    pub(super) fn bytes(&self) -> u64 {
+        self.header().len() as u64 + self.weights_bytes()
+    }
+
+    /// Length without the header.
+    pub(super) fn weights_bytes(&self) -> u64 {
+        self.elements() * self.stored.storage.bytes()
     }
 
     /// Length of the header, the header as JSON, and spaces up to a multiple of 8, as the format wants it.
-    fn header(&self, storage: Storage) -> Vec<u8> {
+    fn header(&self) -> Vec<u8> {
+        let storage = self.stored.storage;
         let mut end = 0;
         let tensors = self.tensors.iter().map(|tensor| {
             let begin = end;
@@ -121,46 +159,52 @@ impl WeightsFile {
 }
 
 /// A component whose weights are one file, as diffusers stores them.
-pub(super) fn single(component: &'static str, tensors: Vec<Tensor>) -> Vec<WeightsFile> {
-    vec![WeightsFile {
-        component,
-        name: "diffusion_pytorch_model.safetensors".to_owned(),
-        tensors,
-    }]
+pub(super) fn single(stored: Stored, tensors: Vec<Tensor>) -> Vec<WeightsFile> {
+    let name = "diffusion_pytorch_model.safetensors";
+    vec![WeightsFile::new(stored, name.to_owned(), tensors)]
 }
 
-/// A component whose weights are two shards of about the same length, as transformers stores T5-XXL.
-pub(super) fn sharded(component: &'static str, mut tensors: Vec<Tensor>) -> Vec<WeightsFile> {
-    let half = tensors.iter().map(Tensor::elements).sum::<usize>() / 2;
-    let mut before = 0;
-    let cut = tensors
-        .iter()
-        .position(|tensor| {
-            before += tensor.elements();
-            before > half
-        })
-        .unwrap_or(0);
-    // The first tensor alone may be more than half of a network with few layers.
-    let second = tensors.split_off(cut.max(1));
-    [tensors, second]
+/// A component whose weights are several files, as transformers stores T5-XXL: of another width or depth, they are as many, and
+/// each has its share.
+pub(super) fn sharded(stored: Stored, shards: Shards, tensors: Vec<Tensor>) -> Vec<WeightsFile> {
+    let Shards {
+        count,
+        at_most_bytes,
+    } = shards;
+    let all: usize = tensors.iter().map(Tensor::elements).sum();
+    let most = all as u128 * u128::from(at_most_bytes) / u128::from(Shards::WHOLE_BYTES);
+    let mut files = vec![Vec::new()];
+    let (mut elements, mut left) = (0, tensors.len());
+    for tensor in tensors {
+        let full = elements > 0 && elements + tensor.elements() as u128 > most;
+        // Every file has a tensor, even where the first alone is more than its share.
+        let needed = left == count - files.len();
+        if files.len() < count && (full || needed) {
+            files.push(Vec::new());
+            elements = 0;
+        }
+        elements += tensor.elements() as u128;
+        left -= 1;
+        files.last_mut().expect("there is one").push(tensor);
+    }
+    files
         .into_iter()
         .zip(1..)
-        .map(|(tensors, number)| WeightsFile {
-            component,
-            name: format!("model-0000{number}-of-00002.safetensors"),
-            tensors,
+        .map(|(tensors, number)| {
+            let name = format!("model-{number:05}-of-{count:05}.safetensors");
+            WeightsFile::new(stored, name, tensors)
         })
         .collect()
 }
 
 /// The page that says which shard has which tensor.
-pub(super) fn index_page(files: &[WeightsFile], storage: Storage) -> Option<(String, Vec<u8>)> {
+pub(super) fn index_page(files: &[WeightsFile]) -> Option<(String, Vec<u8>)> {
     let shards: Vec<&WeightsFile> = files
         .iter()
         .filter(|file| file.name.contains("-of-"))
         .collect();
-    let component = shards.first()?.component;
-    let elements: u64 = shards.iter().map(|file| file.elements()).sum();
+    let component = shards.first()?.stored.component;
+    let bytes: u64 = shards.iter().map(|file| file.weights_bytes()).sum();
     let map: serde_json::Map<String, serde_json::Value> = shards
         .iter()
         .flat_map(|file| {
@@ -169,7 +213,7 @@ pub(super) fn index_page(files: &[WeightsFile], storage: Storage) -> Option<(Str
         })
         .collect();
     let page = json!({
-        "metadata": {"total_size": elements * storage.bytes()},
+        "metadata": {"total_size": bytes},
         "weight_map": map,
     });
     Some((
@@ -194,9 +238,10 @@ pub(super) fn write_all(
     options: &SynthesizeOptions,
     progress: &dyn Progress,
 ) -> Result<(), SynthesizeError> {
-    let path = folder.join(file.component).join(&file.name);
+    let Stored { component, storage } = file.stored;
+    let path = folder.join(component).join(&file.name);
     let failed = || SynthesizeError::write(&path);
-    let header = file.header(options.storage);
+    let header = file.header();
     let output = path
         .parent()
         .map_or(Ok(()), fs::create_dir_all)
@@ -204,7 +249,7 @@ pub(super) fn write_all(
         .map_err(failed())?;
     output.write_all_at(&header, 0).map_err(failed())?;
 
-    let blocks = blocks(file, header.len() as u64, options.storage);
+    let blocks = blocks(file, header.len() as u64);
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let failure = Mutex::new(None);
@@ -217,8 +262,8 @@ pub(super) fn write_all(
             }
             let values = &mut values[..block.count];
             let tensor = block.tensor;
-            tensor.fill(options.seed, file.component, block.start, values);
-            encode(values, options.storage, &mut bytes);
+            tensor.fill(options.seed, component, block.start, values);
+            encode(values, storage, &mut bytes);
             if let Err(error) = output.write_all_at(&bytes, block.offset) {
                 stop.store(true, Ordering::Relaxed);
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -243,7 +288,7 @@ pub(super) fn write_all(
     Ok(())
 }
 
-fn blocks(file: &WeightsFile, mut offset: u64, storage: Storage) -> Vec<Block<'_>> {
+fn blocks(file: &WeightsFile, mut offset: u64) -> Vec<Block<'_>> {
     let mut blocks = Vec::new();
     for tensor in &file.tensors {
         for start in (0..tensor.elements()).step_by(BLOCK_ELEMENTS) {
@@ -254,7 +299,7 @@ fn blocks(file: &WeightsFile, mut offset: u64, storage: Storage) -> Vec<Block<'_
                 count,
                 offset,
             });
-            offset += count as u64 * storage.bytes();
+            offset += count as u64 * file.stored.storage.bytes();
         }
     }
     blocks
@@ -301,25 +346,37 @@ mod tests {
             .collect()
     }
 
+    const STORED: Stored = Stored {
+        component: "text_encoder",
+        storage: Storage::F16,
+    };
+
     #[test]
-    fn shards_have_about_half_each_and_both_something() {
-        for (lengths, first) in [
-            (&[4, 4, 4, 4][..], 2),
-            (&[100, 1, 1], 1),
-            (&[1, 1, 100], 2),
-            (&[3, 2, 2, 2], 1),
-            (&[3, 2, 2, 3], 2),
+    fn shards_are_filled_one_after_the_other_and_all_have_something() {
+        for (lengths, count, expected) in [
+            (&[4, 4, 4, 4][..], 2, &[2, 2][..]),
+            (&[100, 1, 1], 2, &[1, 2]),
+            (&[1, 1, 100], 2, &[2, 1]),
+            (&[3, 2, 2, 2], 2, &[1, 3]),
+            (&[3, 2, 2, 3], 2, &[2, 2]),
+            (&[5, 5, 5, 5], 4, &[1, 1, 1, 1]),
+            (&[100, 1, 1, 1, 1, 1], 4, &[1, 3, 1, 1]),
+            (&[1, 1, 1, 100], 4, &[1, 1, 1, 1]),
         ] {
-            let shards = sharded("text_encoder", tensors(lengths));
-            assert_eq!(shards[0].tensors.len(), first, "{lengths:?}");
-            assert_eq!(shards[1].tensors.len(), lengths.len() - first);
+            let shards = Shards {
+                count,
+                at_most_bytes: 20_000_000_000 / count as u64,
+            };
+            let files = sharded(STORED, shards, tensors(lengths));
+            let found: Vec<usize> = files.iter().map(|file| file.tensors.len()).collect();
+            assert_eq!(found, expected, "{lengths:?}");
         }
     }
 
     #[test]
     fn a_tensor_longer_than_a_block_is_cut_without_a_gap() {
-        let file = &single("vae", tensors(&[3, 2 * BLOCK_ELEMENTS + 5]))[0];
-        let blocks = blocks(file, 16, Storage::F16);
+        let file = &single(STORED, tensors(&[3, 2 * BLOCK_ELEMENTS + 5]))[0];
+        let blocks = blocks(file, 16);
         let cuts: Vec<_> = blocks
             .iter()
             .map(|block| (block.start, block.count, block.offset))

@@ -1,8 +1,8 @@
-//! A diffusers directory with the configuration and the shapes of a published checkpoint, and generated weights.
+//! A diffusers directory with the files, the configuration and the shapes of a published repository, and generated weights.
 //!
 //! It stands in for files that a machine cannot fetch: pulling, converting, loading and drawing take the same time and memory
-//! with it. Its pictures mean nothing. [`synthesize`] is the whole of it: what tensors there are and how their values are spread
-//! (`text_encoder.rs`, `transformer.rs`, `vae.rs`, over `tensor.rs`), a generator that gives any value by its position
+//! with it. Its images mean nothing. [`synthesize`] is the whole of it: what each repository has (`published.rs`, `shapes.rs`),
+//! what tensors there are and how their values are spread (`text_encoder.rs`, `transformer.rs`, `vae.rs`, over `tensor.rs`), a generator that gives any value by its position
 //! (`generator.rs`), the files that they stream into (`files.rs`), and the small pages beside them (`pages.rs`,
 //! `vocabulary.rs`).
 //!
@@ -12,6 +12,7 @@ mod error;
 mod files;
 mod generator;
 mod pages;
+mod published;
 mod shapes;
 mod tensor;
 mod text_encoder;
@@ -25,20 +26,23 @@ use std::path::{Path, PathBuf};
 
 pub use error::SynthesizeError;
 pub use files::Storage;
+pub use published::Published;
 pub use shapes::Shapes;
 
 use crate::model::check_free_space;
-use files::{WeightsFile, write_all};
+use files::{Stored, WeightsFile, write_all};
 
 /// What to make, and where.
 #[derive(Debug, Clone)]
 pub struct SynthesizeOptions {
     /// The diffusers directory to make: new, or empty.
     pub output: PathBuf,
-    /// The shapes of the three networks.
+    /// The repository whose files it has.
+    pub like: &'static Published,
+    /// The shapes of the networks.
     pub shapes: Shapes,
-    /// How weights are stored.
-    pub storage: Storage,
+    /// How weights are stored, where not as they are published.
+    pub storage: Option<Storage>,
     /// Another seed gives other weights.
     pub seed: u64,
 }
@@ -46,7 +50,7 @@ pub struct SynthesizeOptions {
 /// What was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Synthesized {
-    /// Weights in all three networks.
+    /// Weights in all networks.
     pub weights: u64,
     /// Length of all files.
     pub bytes: u64,
@@ -76,27 +80,21 @@ pub fn synthesize(
     progress: &dyn Progress,
 ) -> Result<Synthesized, SynthesizeError> {
     let _attention = Attention::begin(progress);
-    let shapes = &options.shapes;
-    let weights = [
-        files::sharded("text_encoder", text_encoder::tensors(&shapes.text_encoder)),
-        files::single("transformer", transformer::tensors(&shapes.transformer)),
-        files::single("vae", vae::tensors(&shapes.vae)),
-    ]
-    .concat();
-    let mut pages = pages::all(shapes, options.storage);
-    pages.extend(files::index_page(&weights, options.storage));
-    pages.push((
-        "tokenizer/spiece.model".into(),
-        vocabulary::spiece_model(shapes.text_encoder.vocab_size)?,
-    ));
+    let weights = weights(options);
+    let mut pages = pages::all(options.like, &options.shapes, storage(options));
+    pages.extend(files::index_page(&weights));
+    if options.like.text_encoder.is_some() {
+        let vocab_size = options.shapes.text_encoder.vocab_size;
+        let vocabulary = vocabulary::spiece_model(vocab_size)?;
+        pages.push(("tokenizer/spiece.model".into(), vocabulary));
+    }
 
-    let elements: u64 = weights.iter().map(WeightsFile::elements).sum();
-    let lengths = weights.iter().map(|file| file.bytes(options.storage));
-    let bytes = lengths.sum::<u64>() + pages.iter().map(|(_, page)| page.len() as u64).sum::<u64>();
+    let bytes = weights.iter().map(WeightsFile::bytes).sum::<u64>()
+        + pages.iter().map(|(_, page)| page.len() as u64).sum::<u64>();
 
     let staging = Staging::begin(&options.output)?;
     check_free_space(&staging.parent, bytes)?;
-    progress.begin(elements * options.storage.bytes());
+    progress.begin(weights.iter().map(WeightsFile::weights_bytes).sum());
     for (name, page) in &pages {
         let path = staging.folder.join(name);
         let written = fs::create_dir_all(path.parent().unwrap_or(&staging.folder))
@@ -108,9 +106,35 @@ pub fn synthesize(
     }
     staging.publish()?;
     Ok(Synthesized {
-        weights: elements,
+        weights: weights.iter().map(WeightsFile::elements).sum(),
         bytes,
     })
+}
+
+fn storage(options: &SynthesizeOptions) -> Storage {
+    options.storage.unwrap_or(options.like.storage)
+}
+
+/// The files of the components that the repository has.
+fn weights(options: &SynthesizeOptions) -> Vec<WeightsFile> {
+    let (like, shapes) = (options.like, &options.shapes);
+    let stored = |component| Stored {
+        component,
+        storage: storage(options),
+    };
+    let mut files = Vec::new();
+    if let Some(own) = like.text_encoder {
+        let tensors = text_encoder::tensors(&shapes.text_encoder);
+        files.extend(files::sharded(stored("text_encoder"), own.shards, tensors));
+    }
+    if let Some(own) = like.transformer {
+        let tensors = transformer::tensors(&shapes.transformer, own.y_embedding);
+        files.extend(files::single(stored("transformer"), tensors));
+    }
+    if like.vae.is_some() {
+        files.extend(files::single(stored("vae"), vae::tensors(&shapes.vae)));
+    }
+    files
 }
 
 /// The part of a synthesis that looks at [`Progress::cancelled`].
@@ -210,6 +234,46 @@ impl Drop for Staging {
         if !self.published {
             // What cannot be removed now is removed by the next run.
             let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(name: &str) -> Vec<WeightsFile> {
+        let like = Published::named(name).unwrap();
+        weights(&SynthesizeOptions {
+            output: PathBuf::new(),
+            like,
+            shapes: Shapes::of(like),
+            storage: None,
+            seed: 0,
+        })
+    }
+
+    /// The lengths that a downloader checks: names, shapes, types and the header's padding all go into them.
+    #[test]
+    fn files_at_full_width_have_the_lengths_that_are_published() {
+        let files = files("PixArt-alpha/PixArt-XL-2-1024-MS");
+        let lengths: Vec<u64> = files.iter().map(WeightsFile::bytes).collect();
+        // The transformer's and the VAE's by the byte; the text encoder's first shard is known as 9.99 GB.
+        assert_eq!(lengths[2..], [2_447_431_856, 334_643_268]);
+        assert!((9_985_000_000..9_995_000_000).contains(&lengths[0]));
+    }
+
+    #[test]
+    fn four_shards_of_five_gigabytes_hold_the_text_encoder_that_two_of_ten_hold() {
+        let four = files("PixArt-alpha/PixArt-LCM-XL-2-1024-MS");
+        let two = files("PixArt-alpha/PixArt-Sigma-XL-2-1024-MS");
+        assert_eq!((four.len(), two.len()), (6, 4));
+        for shards in [&four[..4], &two[..2]] {
+            let bytes: u64 = shards.iter().map(WeightsFile::weights_bytes).sum();
+            assert_eq!(bytes, 19_049_242_624);
+        }
+        for shard in &four[..4] {
+            assert!(shard.weights_bytes() <= 5_000_000_000);
         }
     }
 }

@@ -16,8 +16,8 @@ const UNGATED_GAIN: f32 = 0.15;
 const PATCH: f32 = 2.0;
 const GROUND: f32 = 10.0;
 
-/// All of them, in the order of the layers.
-pub(super) fn tensors(spec: &TransformerSpec) -> Vec<Tensor> {
+/// All of them, in the order of the layers, and a `y_embedding` of so many rows where there is one.
+pub(super) fn tensors(spec: &TransformerSpec, y_embedding: Option<usize>) -> Vec<Tensor> {
     let mut tensors = Tensors::default();
     let inner = spec.inner_dim();
     let (patch, channels) = (spec.patch_size, spec.in_channels);
@@ -57,6 +57,14 @@ pub(super) fn tensors(spec: &TransformerSpec) -> Vec<Tensor> {
         1.0,
     );
     tensors.layer("caption_projection.linear_2", &[inner, inner], 1.0);
+    if let Some(rows) = y_embedding {
+        let deviation = 1.0 / (spec.caption_channels as f32).sqrt();
+        tensors.add(
+            "caption_projection.y_embedding",
+            &[rows, spec.caption_channels],
+            Values::Spread { deviation },
+        );
+    }
     for layer in 0..spec.num_layers {
         block(&mut tensors, spec, layer);
     }

@@ -5,9 +5,10 @@ use prost::Message;
 use super::SynthesizeError;
 use crate::model::{ModelDirectory, SentencePieceModel, embedded_file};
 
-/// Rows of the text encoder's table that no piece stands for: a hundred sentinels (`<extra_id_0>`, …), and what makes the number a
-/// multiple of 128.
-const NO_PIECES: usize = 128;
+/// Rows of the text encoder's table that no piece stands for: the sentinels, and what makes the number a multiple of 128.
+pub(super) const NO_PIECES: usize = 128;
+/// `<extra_id_0>`, …, with ids that go down to the last piece's.
+pub(super) const SENTINELS: usize = 100;
 /// A character for private use: nobody's prompt has it.
 const UNSPOKEN: char = '\u{e000}';
 
