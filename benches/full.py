@@ -25,6 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "benches/notebook"
+LIKE = "PixArt-alpha/PixArt-LCM-XL-2-1024-MS"
 # Portrait and landscape, small and large; clipped to twice the size that is measured.
 SIZES = ("256x256", "512x512", "512x768", "768x512", "1024x1024", "1536x1024", "2048x2048")
 COPY_BYTES = 4 << 30
@@ -80,7 +81,7 @@ class Run:
 
     def checkpoint(self) -> dict:
         if self.arguments.checkpoint is None and not self.source.exists():
-            words = ["synthesize", "--output", self.source, "--dtype", "f16"]
+            words = ["synthesize", "--like", LIKE, "--output", self.source, "--dtype", "f16"]
             for flag in ("layers", "text_layers"):
                 if (count := getattr(self.arguments, flag)) is not None:
                     words += [f"--{flag.replace('_', '-')}", count]

@@ -197,15 +197,18 @@ def hush() -> None:
 
 
 @contextmanager
-def load_pipeline(case: Case, golden: Path = GOLDEN, dtype: torch.dtype = torch.float32) -> Iterator[DiffusionPipeline]:
+def load_pipeline(
+    case: Case, golden: Path = GOLDEN, dtype: torch.dtype = torch.float32, folder: Path | None = None
+) -> Iterator[DiffusionPipeline]:
     """The pipeline of a case's checkpoint, its missing parts taken from the sketchbook, with the case's scheduler.
 
-    `golden` is where the generated checkpoints are; those that ship with the project are found by the repository.
+    `golden` is where the generated checkpoints are; those that ship with the project are found by the repository. A `folder`
+    is taken as it is instead.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        pipeline = DiffusionPipeline.from_pretrained(
-            assemble_checkpoint(case.checkpoint, Path(scratch), golden), dtype=dtype
-        )
+        if folder is None:
+            folder = assemble_checkpoint(case.checkpoint, Path(scratch), golden)
+        pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype)
         if case.decoder == "tiny":
             folder = pipeline.config._name_or_path
             pipeline.vae = AutoencoderTiny.from_pretrained(Path(folder) / "tiny_vae", torch_dtype=dtype)

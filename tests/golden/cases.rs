@@ -14,7 +14,9 @@ use pixart::domain::{
 };
 use pixart::model::WeightsFormat;
 use pixart::pipeline::{Event, Generate as _, Watch};
+use pixart::synthesize::{Progress, Published, Shapes, SynthesizeOptions, synthesize};
 use safetensors::SafeTensors;
+use sha2::{Digest as _, Sha256};
 
 use super::f32_values;
 use crate::support::{Picture, checkpoint, convert_to, decode_png, load, project};
@@ -125,6 +127,55 @@ fn draws_what_diffusers_draws(name: &str) {
     runs_like_diffusers(name, &case, &model, source.path());
 }
 
+/// The same of a checkpoint that is made here, like a published repository: the fixture has the sums of its weights.
+fn draws_a_published_repository_as_diffusers_does(name: &str) {
+    let case = Case::read(name);
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    let like = Published::named(case.parameter("checkpoint")).unwrap();
+    let options = SynthesizeOptions {
+        output: source.clone(),
+        like,
+        shapes: Shapes::of(like)
+            .with_layers(2, 2)
+            .with_width(Shapes::WIDTH_STEP),
+        storage: None,
+        seed: 0,
+    };
+    synthesize(&options, &Unwatched).unwrap();
+    let mut files = 0;
+    for (key, expected) in &case.parameters {
+        if let Some(file) = key.strip_prefix("sha256 ") {
+            let bytes = std::fs::read(source.join(file)).unwrap();
+            let sum: Vec<String> = Sha256::digest(&bytes)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            assert_eq!(
+                sum.concat(),
+                *expected,
+                "{name}: {file} is another one than diffusers drew from"
+            );
+            files += 1;
+        }
+    }
+    assert!(files >= 4, "{name}: {files}");
+    let model = folder.path().join("model");
+    convert_to(&source, &model, WeightsFormat::F32);
+    runs_like_diffusers(name, &case, &model, &source);
+}
+
+/// A synthesis that nobody watches.
+struct Unwatched;
+
+impl Progress for Unwatched {
+    fn begin(&self, _bytes: u64) {}
+    fn advance(&self, _bytes: u64) {}
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
 fn runs_like_diffusers(name: &str, case: &Case, model: &Path, source: &Path) {
     let mut pipeline = load(model, source, "f32").pipeline;
     let mut recorder = Recorder::default();
@@ -216,17 +267,18 @@ fn compare_pictures(name: &str, ours: &Picture, tensors: &SafeTensors<'_>) {
 }
 
 macro_rules! cases {
-    ($($test:ident: $name:literal,)+) => {
+    ($draws:ident: $($test:ident: $name:literal,)+) => {
         $(
             #[test]
             fn $test() {
-                draws_what_diffusers_draws($name);
+                $draws($name);
             }
         )+
     };
 }
 
 cases! {
+    draws_what_diffusers_draws:
     sketchbook_draws_the_cactus_in_four_lcm_steps: "sketchbook-lcm-cactus",
     sketchbook_draws_wide_pictures: "sketchbook-lcm-wide",
     sketchbook_draws_by_its_tiny_decoder: "sketchbook-tiny-decoder",
@@ -239,6 +291,16 @@ cases! {
     an_alpha_without_micro_conditions_in_f16_shards_draws_with_lcm: "tiny-alpha-plain-lcm",
     a_sigma_in_bf16_shards_draws_at_a_bin: "tiny-sigma-dpm",
     a_sigma_reads_three_hundred_tokens: "tiny-sigma-long",
+}
+
+cases! {
+    draws_a_published_repository_as_diffusers_does:
+    pixart_xl_2_1024_ms: "published-alpha-1024",
+    pixart_xl_2_512x512: "published-alpha-512",
+    pixart_xl_2_256x256: "published-alpha-256",
+    pixart_xl_2_sam_256x256_at_a_bin: "published-alpha-sam-256",
+    pixart_lcm_xl_2_1024_ms: "published-alpha-lcm-1024",
+    pixart_sigma_xl_2_1024_ms: "published-sigma-1024",
 }
 
 #[test]

@@ -4,7 +4,7 @@
     pip install -r tests/golden/requirements.txt
     python tests/golden/make_fixtures.py
 
-Everything is seeded, runs on the CPU in f32, and needs no network. PROVENANCE.md says what each file is.
+Everything is seeded, runs on the CPU in f32, and needs no network. The group `synthesized` runs a built `pixart`. PROVENANCE.md says what each file is.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import torch
 import cases
 import checkpoints
 import numerics
+import published
+import synthesized
 import text
 from storage import sha256
 
@@ -37,7 +39,10 @@ MAKERS = {
     "t5_buckets": numerics.make_t5_buckets,
     "binning": numerics.make_binning,
     "traced": cases.make_traced,
+    "published": published.make_tensors,
+    "synthesized": synthesized.make_cases,
 }
+NEED_PIXART = {"synthesized"}
 MARK = "<!-- Below this line make_fixtures.py writes. -->"
 PACKAGES = (
     "torch diffusers transformers tokenizers sentencepiece safetensors numpy openvino beautifulsoup4 ftfy pillow"
@@ -51,6 +56,13 @@ def main() -> None:
     arguments.add_argument(
         "--only", action="append", choices=MAKERS, metavar="NAME", help=f"one of {', '.join(MAKERS)}; repeatable"
     )
+    arguments.add_argument(
+        "--pixart",
+        type=Path,
+        default=cases.ROOT / "target/release/pixart",
+        metavar="PATH",
+        help="the binary that synthesizes checkpoints (default: target/release/pixart)",
+    )
     options = arguments.parse_args()
 
     cases.hush()
@@ -59,7 +71,10 @@ def main() -> None:
     for name, make in MAKERS.items():
         if options.only is None or name in options.only:
             print(f"making {name}", flush=True)
-            make(out)
+            if name in NEED_PIXART:
+                make(out, options.pixart.resolve())
+            else:
+                make(out)
     write_provenance(out)
 
 

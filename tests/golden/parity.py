@@ -3,11 +3,12 @@
 
     python tests/golden/parity.py --pixart target/release/pixart --work DIR
 
-Five checks, one table, exit status 1 when a bound is broken:
+Six checks, one table, exit status 1 when a bound is broken:
 
 pictures  each case drawn by diffusers, and by `pixart convert` and `pixart generate` in f32
 ir        the IR that `pixart convert` wrote, run by Python's OpenVINO inside diffusers' pipeline
 traced    a folder that Python traced the notebook's way, run by `pixart generate`
+published each full repository as `pixart synthesize` makes it, small: drawn by diffusers and by `pixart`, in f32
 vae       a decoder of the published shape at 1024x1024: converted by `pixart` against traced by Python, in time
 convert   a checkpoint of the published shapes, f16 to f16, against copying its files: time and peak memory
 """
@@ -38,6 +39,7 @@ import published
 from cases import CASES, ROOT, SKETCHBOOK, Case, assemble_checkpoint, draw, hush, load_pipeline
 from checkpoints import draw_parameters
 from notebook import FAITHFUL, trace_pipeline, trace_vae, with_compiled_parts
+from synthesized import PUBLISHED_CASES, synthesize
 
 # Drawn in f64, every case is within 3 bytes of 10,000 of its f32 picture and none is off by more than 1.
 LEAST_EQUAL_SHARE = 0.999
@@ -107,7 +109,7 @@ class Pixart:
 
 
 class Bench:
-    """The five checks over one work folder. What several checks need is made once."""
+    """The six checks over one work folder. What several checks need is made once."""
 
     def __init__(self, pixart: Pixart) -> None:
         self.pixart = pixart
@@ -132,6 +134,11 @@ class Bench:
         for case in CASES:
             if case.name in TRACED_CASES:
                 yield self._compare("traced", case, self._draw_traced_with_pixart)
+
+    def published(self) -> Iterator[Outcome]:
+        """Every full published repository, from its files to the image."""
+        for case in PUBLISHED_CASES:
+            yield self._compare("published", case, self._draw_with_pixart)
 
     def vae(self) -> Iterator[Outcome]:
         """Both decoders turn by turn on the same latents, in the device's default precision."""
@@ -201,11 +208,16 @@ class Bench:
 
     def _assemble(self, checkpoint: str) -> Path:
         scratch = self.pixart.work / "checkpoints"
-        shutil.rmtree(scratch / Path(checkpoint).name, ignore_errors=True)
+        folder = scratch / Path(checkpoint).name
+        shutil.rmtree(folder, ignore_errors=True)
+        if any(checkpoint == case.checkpoint for case in PUBLISHED_CASES):
+            scratch.mkdir(parents=True, exist_ok=True)
+            return synthesize(self.pixart.binary, checkpoint, folder)
         return assemble_checkpoint(checkpoint, scratch)
 
     def _draw_with_diffusers(self, case: Case) -> np.ndarray:
-        with load_pipeline(case) as pipeline:
+        folder = self.checkpoint(case.checkpoint) if case in PUBLISHED_CASES else None
+        with load_pipeline(case, folder=folder) as pipeline:
             return draw(pipeline, case)["image"].numpy()
 
     def _draw_with_pixart(self, case: Case) -> np.ndarray:
@@ -287,7 +299,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pixart", type=Path, required=True, metavar="PATH", help="the pixart binary")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where to make everything")
-    checks = ("pictures", "ir", "traced", "vae", "convert")
+    checks = ("pictures", "ir", "traced", "published", "vae", "convert")
     parser.add_argument(
         "--only", action="append", choices=checks, metavar="CHECK", help=f"one of {', '.join(checks)}; repeatable"
     )

@@ -1,5 +1,7 @@
 //! Checkpoints of generated weights: whole diffusers directories, the same on every machine, that convert and draw.
 
+mod published;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +12,8 @@ use pixart::domain::{
 use pixart::model::WeightsFormat;
 use pixart::pipeline::{Event, Generate as _, Watch};
 use pixart::synthesize::{
-    Progress, Shapes, Storage, SynthesizeError, SynthesizeOptions, Synthesized, synthesize,
+    Progress, Published, Shapes, Storage, SynthesizeError, SynthesizeOptions, Synthesized,
+    synthesize,
 };
 use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
@@ -36,35 +39,23 @@ impl Bench {
     }
 }
 
-/// The published shapes, but narrow: a few hundred kilobytes.
-fn narrow() -> Shapes {
-    let mut shapes = Shapes::alpha_lcm_xl_2_1024(2, 2);
-    let text_encoder = &mut shapes.text_encoder;
-    (text_encoder.d_model, text_encoder.d_ff) = (64, 160);
-    (text_encoder.num_heads, text_encoder.d_kv) = (4, 16);
-    text_encoder.vocab_size = 640;
-    let transformer = &mut shapes.transformer;
-    (
-        transformer.num_attention_heads,
-        transformer.attention_head_dim,
-    ) = (8, 24);
-    (
-        transformer.cross_attention_dim,
-        transformer.caption_channels,
-    ) = (192, 64);
-    shapes.vae.block_out_channels = vec![16, 16, 32, 32];
-    shapes.vae.norm_num_groups = 8;
-    shapes.vae.layers_per_block = 1;
-    shapes
-}
-
+/// PixArt-LCM-XL-2-1024-MS as small as it gets.
 fn options(output: &Path) -> SynthesizeOptions {
+    let like = Published::named("PixArt-alpha/PixArt-LCM-XL-2-1024-MS").unwrap();
     SynthesizeOptions {
         output: output.to_owned(),
-        shapes: narrow(),
-        storage: Storage::F32,
+        like,
+        shapes: small(like),
+        storage: None,
         seed: 0,
     }
+}
+
+/// A few megabytes.
+fn small(like: &Published) -> Shapes {
+    Shapes::of(like)
+        .with_layers(2, 2)
+        .with_width(Shapes::WIDTH_STEP)
 }
 
 /// Counts, and stops where a test says so.
@@ -90,7 +81,7 @@ impl Progress for Counted {
     }
 }
 
-/// Keeps the spread of the latents and of the picture.
+/// Keeps the spread of the latents and of the image.
 #[derive(Default)]
 struct Spreads {
     latents: f64,
@@ -117,15 +108,18 @@ fn deviation<'a>(values: impl ExactSizeIterator<Item = &'a f32>) -> f64 {
     (squares / count).sqrt()
 }
 
-const SHARDS: [&str; 2] = [
-    "text_encoder/model-00001-of-00002.safetensors",
-    "text_encoder/model-00002-of-00002.safetensors",
-];
 const TRANSFORMER: &str = "transformer/diffusion_pytorch_model.safetensors";
-const VAE: &str = "vae/diffusion_pytorch_model.safetensors";
+const WEIGHTS: [&str; 6] = [
+    "text_encoder/model-00001-of-00004.safetensors",
+    "text_encoder/model-00002-of-00004.safetensors",
+    "text_encoder/model-00003-of-00004.safetensors",
+    "text_encoder/model-00004-of-00004.safetensors",
+    TRANSFORMER,
+    "vae/diffusion_pytorch_model.safetensors",
+];
 
 #[test]
-fn what_is_made_converts_and_draws_latents_and_pictures_of_a_sane_spread() {
+fn what_is_made_converts_and_draws_latents_and_images_of_a_sane_spread() {
     let bench = Bench::new();
     for (storage, weights) in [
         (Storage::F32, WeightsFormat::F32),
@@ -133,31 +127,36 @@ fn what_is_made_converts_and_draws_latents_and_pictures_of_a_sane_spread() {
         (Storage::F16, WeightsFormat::F16),
     ] {
         let (source, model) = (format!("{storage:?}"), format!("{storage:?}-model"));
-        bench.make(&source, |options| options.storage = storage);
+        bench.make(&source, |options| options.storage = Some(storage));
         convert_to(&bench.path(&source), &bench.path(&model), weights);
-        let mut loaded = load(&bench.path(&model), Path::new(""), "f32");
-        let request = GenerateRequest {
-            prompt: Prompt::new("A small cactus with a happy face").unwrap(),
-            negative_prompt: Prompt::negative("").unwrap(),
-            steps: Steps::new(4).unwrap(),
-            guidance: Guidance::new(1.0).unwrap(),
-            seed: Seed::new(7),
-            size: ImageSize::new(256, 128).unwrap(),
-            scheduler: SchedulerKind::Lcm,
-            decoder: Decoder::Full,
-            resolution_binning: false,
-            clean_caption: false,
-            embed_prompt: false,
-            output_format: OutputFormat::Png,
-            output_compression: None,
-        };
-        let mut spreads = Spreads::default();
-        // Numbers that are not finite are refused on the way.
-        loaded.pipeline.generate(&request, &mut spreads).unwrap();
-        let Spreads { latents, image } = spreads;
+        let Spreads { latents, image } = draw(&bench.path(&model), SchedulerKind::Lcm);
         assert!((0.1..5.0).contains(&latents), "{storage:?}: {latents}");
         assert!((0.05..5.0).contains(&image), "{storage:?}: {image}");
     }
+}
+
+/// Draws 256x128 in four steps.
+fn draw(model: &Path, scheduler: SchedulerKind) -> Spreads {
+    let request = GenerateRequest {
+        prompt: Prompt::new("A small cactus with a happy face").unwrap(),
+        negative_prompt: Prompt::negative("").unwrap(),
+        steps: Steps::new(4).unwrap(),
+        guidance: Guidance::new(1.0).unwrap(),
+        seed: Seed::new(7),
+        size: ImageSize::new(256, 128).unwrap(),
+        scheduler,
+        decoder: Decoder::Full,
+        resolution_binning: false,
+        clean_caption: false,
+        embed_prompt: false,
+        output_format: OutputFormat::Png,
+        output_compression: None,
+    };
+    let mut loaded = load(model, Path::new(""), "f32");
+    let mut spreads = Spreads::default();
+    // Numbers that are not finite are refused on the way.
+    loaded.pipeline.generate(&request, &mut spreads).unwrap();
+    spreads
 }
 
 #[test]
@@ -171,7 +170,7 @@ fn the_same_seed_gives_the_same_files_and_fewer_layers_the_same_other_weights() 
         options.shapes.text_encoder.num_layers = 1;
     });
     let read = |name: &str, file: &str| fs::read(bench.path(name).join(file)).unwrap();
-    for file in [SHARDS[0], SHARDS[1], TRANSFORMER, VAE] {
+    for file in WEIGHTS {
         assert!(read("one", file) == read("same", file), "{file}");
         assert!(read("one", file) != read("seed", file), "{file}");
     }
@@ -195,14 +194,14 @@ fn weights_have_the_type_that_was_asked_for_and_the_files_the_length_that_was_to
         let name = format!("{storage:?}");
         let progress = Counted::default();
         let mut options = options(&bench.path(&name));
-        options.storage = storage;
+        options.storage = Some(storage);
         let made = synthesize(&options, &progress).unwrap();
         assert_eq!(
             progress.written.load(Ordering::SeqCst),
             progress.total.load(Ordering::SeqCst)
         );
         let mut weights = 0;
-        for file in [SHARDS[0], SHARDS[1], TRANSFORMER, VAE] {
+        for file in WEIGHTS {
             let bytes = fs::read(bench.path(&name).join(file)).unwrap();
             let file = SafeTensors::deserialize(&bytes).unwrap();
             for (name, view) in file.tensors() {
@@ -266,6 +265,9 @@ fn the_command_refuses_what_no_published_checkpoint_has() {
         ["--text-layers", "0"],
         ["--dtype", "int8"],
         ["--like", "flux"],
+        ["--like", "PixArt-alpha/PixArt-alpha"],
+        ["--width", "100"],
+        ["--width", "1248"],
     ] {
         let mut command = pixart();
         command
@@ -274,9 +276,12 @@ fn the_command_refuses_what_no_published_checkpoint_has() {
             .args(words);
         outcome(&mut command).refused(2, &words);
     }
-    // Hidden in the list, told in its own help.
+    // Hidden in the list, shown by its own help.
     let help = outcome(pixart().arg("--help")).done();
     assert!(!help.stdout.contains("synthesize"), "{}", help.stdout);
     let help = outcome(pixart().args(["synthesize", "--help"])).done();
     assert!(help.stdout.contains("--text-layers"), "{}", help.stdout);
+    for published in Published::ALL {
+        assert!(help.stdout.contains(published.name), "{}", help.stdout);
+    }
 }
