@@ -1,6 +1,7 @@
 //! The shapes of the published networks, whole or smaller.
 
 use super::Published;
+use super::published::Transformer;
 use crate::model::{TextEncoderSpec, TransformerSpec, VaeSpec};
 
 /// The shapes of the three networks.
@@ -49,9 +50,9 @@ impl Shapes {
                 sample_size: transformer.map_or(128, |own| own.sample_size),
                 caption_channels: 4096,
                 cross_attention_dim: Self::WIDTH,
-                interpolation_scale: transformer.map_or(2.0, |own| own.interpolation_scale()),
+                interpolation_scale: transformer.map_or(2.0, Transformer::interpolation_scale),
                 use_additional_conditions: transformer
-                    .is_some_and(|own| own.use_additional_conditions()),
+                    .is_some_and(Transformer::use_additional_conditions),
                 attention_bias: true,
                 norm_eps: 1e-6,
             },
