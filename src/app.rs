@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod inventory;
+pub mod judge;
 mod memory;
 mod name_error;
 pub mod names;

@@ -65,7 +65,7 @@ pub fn pull_and_convert(
 }
 
 /// `.NAME.pulled` beside the output.
-fn work_folder(output: &Path) -> Result<PathBuf, ConvertError> {
+pub(super) fn work_folder(output: &Path) -> Result<PathBuf, ConvertError> {
     let name = output
         .file_name()
         .ok_or_else(|| ConvertError::OutputInTheWay {

@@ -51,6 +51,18 @@ impl ModelShapes {
         }
     }
 
+    /// The self-attention of one sample in one call of the transformer, scores and values alone: `4·L²·d` a block.
+    pub fn self_attention_flops(&self, size: ImageSize) -> u64 {
+        let l = self.image_tokens(size);
+        let width = self.transformer.inner_dim() as u64;
+        self.transformer.num_layers as u64 * 4 * l * l * width
+    }
+
+    fn image_tokens(&self, size: ImageSize) -> u64 {
+        let token_px = (self.vae.scale_factor() * self.transformer.patch_size) as u64;
+        u64::from(size.width_px()) / token_px * (u64::from(size.height_px()) / token_px)
+    }
+
     /// Each layer: q, k, v, o `8·T·d·inner`; scores and values `4·T²·inner`; gated feed-forward `6·T·d·d_ff`.
     fn text_flops(&self, tokens: usize) -> u64 {
         let spec = &self.text_encoder;
@@ -64,8 +76,7 @@ impl ModelShapes {
     /// of four times the width `16·L·d²`. Around them: patches, caption projection, timestep and micro-conditions, output.
     fn step_flops(&self, size: ImageSize, tokens: usize) -> u64 {
         let spec = &self.transformer;
-        let token_px = (self.vae.scale_factor() * spec.patch_size) as u64;
-        let l = u64::from(size.width_px()) / token_px * (u64::from(size.height_px()) / token_px);
+        let l = self.image_tokens(size);
         let (t, d) = (tokens as u64, spec.inner_dim() as u64);
         let own = 8 * l * d * d + 4 * l * l * d;
         let cross = 4 * l * d * d + 4 * t * d * d + 4 * l * t * d;

@@ -17,10 +17,32 @@ use crate::engine::{CompileOptions, EngineError, Graph as _, Runtime, Tensor};
 
 /// Rows and columns of every matrix.
 const SIDE: usize = 2048;
-/// Products of one inference.
-const PRODUCTS: usize = 8;
-/// Inferences; the best counts, as only that one may have had the machine for itself.
-const TRIALS: usize = 5;
+/// How long is measured. The best inference counts, as only that one may have had the machine for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Five inferences of eight products: seconds on two cores.
+    Thorough,
+    /// Inferences of two products for a second, ten at the most: a first idea.
+    Quick,
+}
+
+impl Effort {
+    /// Products of one inference.
+    fn products(self) -> usize {
+        match self {
+            Self::Thorough => 8,
+            Self::Quick => 2,
+        }
+    }
+
+    /// Whether another inference follows `trials` of them, which took `seconds` together.
+    fn goes_on(self, trials: usize, seconds: f64) -> bool {
+        match self {
+            Self::Thorough => trials < 5,
+            Self::Quick => trials < 10 && seconds < 1.0,
+        }
+    }
+}
 
 /// Why the peak could not be measured.
 #[derive(Debug, Error)]
@@ -48,9 +70,11 @@ pub struct PeakOptions<'a> {
     pub threads: Option<u16>,
     /// A folder of one's own.
     pub folder: &'a Path,
+    /// How long is measured.
+    pub effort: Effort,
 }
 
-/// FLOP/s of the best of five inferences.
+/// FLOP/s of the best of a few inferences.
 ///
 /// # Errors
 /// When the network cannot be written or does not run, or `cancelled`.
@@ -67,7 +91,8 @@ pub fn matmul_peak(
             source,
         })
     };
-    let network = Network::new();
+    let products = options.effort.products();
+    let network = Network::new(products);
     write(&xml, network.xml.as_bytes())?;
     write(&bin, &network.bin)?;
     let mut graph = runtime.compile(
@@ -83,13 +108,14 @@ pub fn matmul_peak(
     let x = Tensor::f32([SIDE, 1], vec![1.0; SIDE]);
     // The first one packs the weights.
     graph.infer(&[("x", &x)], cancelled)?;
-    let mut best = f64::INFINITY;
-    for _ in 0..TRIALS {
+    let (mut best, mut sum, mut trials) = (f64::INFINITY, 0.0, 0);
+    while options.effort.goes_on(trials, sum) {
         let start = Instant::now();
         graph.infer(&[("x", &x)], cancelled)?;
-        best = best.min(start.elapsed().as_secs_f64());
+        let seconds = start.elapsed().as_secs_f64();
+        (best, sum, trials) = (best.min(seconds), sum + seconds, trials + 1);
     }
-    Ok((2 * PRODUCTS * SIDE * SIDE * SIDE) as f64 / best)
+    Ok((2 * products * SIDE * SIDE * SIDE) as f64 / best)
 }
 
 /// The two halves of the IR.
@@ -101,7 +127,7 @@ struct Network {
 impl Network {
     /// `max(((x · row) · Wᵀ) · Wᵀ …)`: x f32 `[SIDE, 1]`, row f32 `[1, SIDE]`, W f32 `[SIDE, SIDE]` of ±1/√SIDE, so that
     /// values stay of their size.
-    fn new() -> Self {
+    fn new(products: usize) -> Self {
         let mut network = Self {
             xml: "<?xml version=\"1.0\"?>\n<net name=\"matmul\" version=\"11\">\n<layers>\n"
                 .to_owned(),
@@ -125,7 +151,7 @@ impl Network {
             [0_i64, 1].iter().flat_map(|axis| axis.to_le_bytes()),
         );
         let first = 5;
-        for product in 0..PRODUCTS {
+        for product in 0..products {
             network.layer(
                 first + product,
                 "MatMul",
@@ -133,7 +159,7 @@ impl Network {
                 2,
             );
         }
-        let reduce = first + PRODUCTS;
+        let reduce = first + products;
         network.layer(reduce, "ReduceMax", "keep_dims=\"true\"", 2);
         network.result(reduce + 1);
         network.xml.push_str("</layers>\n<edges>\n");

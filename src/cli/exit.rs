@@ -221,6 +221,8 @@ fn pull_code(error: &PullError) -> u8 {
         | PullError::OtherFamily { .. }
         | PullError::TinyVaeAlone { .. }
         | PullError::BadIndex { .. }
+        | PullError::BadHeader { .. }
+        | PullError::Unusable { .. }
         | PullError::Offline { .. }
         | PullError::Length { .. }
         | PullError::Hash { .. } => MODEL,
@@ -230,6 +232,7 @@ fn pull_code(error: &PullError) -> u8 {
         | PullError::NoSpace(_)
         | PullError::Write { .. } => OUTPUT,
         PullError::FileGone { .. }
+        | PullError::HeaderChanged { .. }
         | PullError::GaveUp { .. }
         | PullError::NoHost { .. }
         | PullError::Busy { .. } => HUB,

@@ -218,10 +218,15 @@ fn manifest_lines(manifest: &Manifest, path: &str) -> Vec<String> {
             }
         ),
     ];
+    let tiny = manifest.tiny_vae_decoder.as_ref();
     let left_out = [
         ("text encoder", text.unused_tensors.as_ref()),
         ("transformer", transformer.unused_tensors.as_ref()),
         ("VAE decoder", vae.unused_tensors.as_ref()),
+        (
+            "tiny decoder",
+            tiny.and_then(|tiny| tiny.unused_tensors.as_ref()),
+        ),
     ];
     lines.extend(left_out.into_iter().filter_map(|(component, unused)| {
         unused.map(|unused| format!("left out         of the {component} {unused}"))

@@ -316,8 +316,13 @@ impl PullProgress {
         self.bar.finish_and_clear();
     }
 
+    /// A line above the bar, where there is one.
+    pub(super) fn note(&self, line: &str) {
+        self.bar.println(line);
+    }
+
     /// A line above the bar, or without one where there is none.
-    fn tell(&self, line: &str) {
+    pub(super) fn tell(&self, line: &str) {
         if !self.quiet {
             // Nothing is lost with a terminal that is gone.
             let _ = self.bar.suspend(|| writeln!(io::stderr(), "{line}"));

@@ -1,5 +1,7 @@
 //! `pixart pull`: a repository on a hub → a diffusers directory, or with `--convert` a model directory.
 
+mod check;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -9,16 +11,19 @@ use super::convert::{Conversion, say_converted};
 use super::exit::WithoutConvert;
 use super::progress::{ConvertProgress, Interrupt, PullProgress};
 use super::{Common, say};
+use crate::app::judge::Converting;
 use crate::app::names::Names;
 use crate::app::pulled::{self, Watches, pull_and_convert};
 use crate::config::{Environment, HubSettings, OwnPlace, PUBLIC_HUB, hub_address};
 use crate::pull::{InvalidRepository, Patience, PullOptions, Repository, pull};
+use check::{Check, CheckFlags, before_pull};
 
 /// Fetch a published checkpoint from the Hugging Face Hub, or from one that speaks as it does.
 ///
 /// Takes what 'pixart convert' reads: configurations, tokenizer and safetensors, never pickles, and no tiny_vae/; of a tiny
 /// autoencoder alone, such as madebyollin/taesd, its two files. Each file is checked by length
 /// and SHA-256 where the hub gives them. What is interrupted is kept, and the same command goes on from there.
+/// Before anything large comes, the repository is judged by its small files and the headers of its weights; --check stops there.
 /// With --convert the output is a model: each component is converted as soon as it is whole, and its weights are dropped then.
 /// HF_ENDPOINT names another hub; HF_TOKEN, or the token of 'hf auth login', opens private and gated repositories. Files that
 /// the hub's own cache has are taken from there, and with HF_HUB_OFFLINE=1 nothing else is.
@@ -41,6 +46,9 @@ pub(super) struct Pull {
     #[command(flatten)]
     conversion: Conversion,
 
+    #[command(flatten)]
+    checking: CheckFlags,
+
     /// No progress bar
     #[arg(long, short)]
     quiet: bool,
@@ -58,21 +66,38 @@ impl Pull {
             None if self.convert => names.place_of(OwnPlace::Models, &self.repository)?,
             None => names.place_of(OwnPlace::Checkpoints, &self.repository)?,
         };
-        let options = PullOptions {
+        let mut options = PullOptions {
             repository: self.repository.clone(),
             output: output.clone(),
             hub: HubSettings::of(&environment)?,
             patience: Patience::default(),
+            inspected: None,
         };
         let start = Instant::now();
         let interrupt = Interrupt::listen()?;
         let progress = PullProgress::new(interrupt.clone(), self.quiet);
+        let weights = self.conversion.formats();
+        let converting = if self.convert {
+            Converting::AsItComes
+        } else {
+            Converting::Later
+        };
+        if self.checking.check {
+            let check = Check {
+                options: &options,
+                weights,
+                converting,
+                json: self.checking.json,
+            };
+            return check.run(&common.app(Vec::new())?, &progress);
+        }
+        options.inspected = Some(before_pull(&options, weights, converting, &progress)?);
         if self.convert {
             let mut runtime = common.app(Vec::new())?.runtime()?;
             let converting = ConvertProgress::beside(&progress);
             let conversion = pulled::Conversion {
                 name: self.conversion.name.clone(),
-                weights: self.conversion.formats(),
+                weights,
             };
             let watches = Watches {
                 pull: &progress,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::ConvertError;
 use super::component::{Component, ComponentWeights, Opened, Part};
+use super::source::{Header, WeightsSource};
 use super::staging::Staging;
 use crate::model::tokenizer_json::Vocabulary;
 use crate::model::{
@@ -55,6 +56,34 @@ impl Checkpoint {
         })
     }
 
+    /// Of the directory the small files alone, and the headers of the weights from elsewhere, by component.
+    pub(super) fn of_headers(
+        directory: &Path,
+        headers: &dyn Fn(&str) -> Vec<Header>,
+        weights: ComponentWeights,
+    ) -> Result<Self, ConvertError> {
+        let (text_encoder, transformer, vae) = (
+            Component::text_encoder(),
+            Component::transformer(),
+            Component::vae_decoder(),
+        );
+        Ok(Self {
+            pages: Pages::open(directory)?,
+            text_encoder: text_encoder.open_headers(
+                directory,
+                &headers("text_encoder"),
+                weights.text_encoder,
+            )?,
+            transformer: transformer.open_headers(
+                directory,
+                &headers("transformer"),
+                weights.transformer,
+            )?,
+            vae_decoder: vae.open_headers(directory, &headers("vae"), weights.vae_decoder)?,
+            tiny_vae_decoder: None,
+        })
+    }
+
     /// What is converted.
     pub(super) fn parts(&self) -> Vec<&dyn Part> {
         let tiny = self.tiny_vae_decoder.as_ref();
@@ -76,6 +105,19 @@ pub(super) fn open_tiny_vae(
     spec.check_beside(beside)
         .map_err(config_error(&folder.join("config.json")))?;
     component.open_folder(folder, format)
+}
+
+/// The tiny autoencoder in a folder of its own, of whose weights the headers are known.
+pub(super) fn open_tiny_vae_of_headers(
+    folder: &Path,
+    headers: &[Header],
+) -> Result<TinyVaeSpec, ConvertError> {
+    let component = Component::tiny_vae_decoder();
+    let (spec, config) = component.read_folder(folder)?;
+    let weights = WeightsSource::of_headers(folder, "diffusion_pytorch_model", headers)?;
+    component
+        .fit(spec, config, weights, WeightsFormat::F16)
+        .map(|opened| opened.spec)
 }
 
 impl Pages {
@@ -115,6 +157,14 @@ impl Pages {
             text_encoder,
             transformer,
             vae_decoder,
+        })
+    }
+
+    /// The scheduler's configuration.
+    pub(super) fn scheduler_config(&self) -> Result<SchedulerConfig, ConvertError> {
+        SchedulerConfig::from_json(&self.scheduler).map_err(|source| ConvertError::Config {
+            path: ModelDirectory::SCHEDULER.into(),
+            detail: source.to_string(),
         })
     }
 

@@ -11,7 +11,7 @@ use super::checkpoint::read_source_text;
 use super::graph;
 use super::ports::{ExpectedPort, differences};
 use super::progress::{Progress, Together, Unwatched, warn_of_unused};
-use super::source::WeightsSource;
+use super::source::{Header, WeightsSource};
 use super::staging::Staging;
 use super::weights::Weights;
 use crate::engine::Runtime;
@@ -206,9 +206,21 @@ impl<Spec> Component<Spec> {
         self.fit(spec, config, weights, format)
     }
 
+    /// Reads the configuration in the source at `directory`, of whose weights the headers are known.
+    pub(super) fn open_headers(
+        self,
+        directory: &Path,
+        headers: &[Header],
+        format: WeightsFormat,
+    ) -> Result<Opened<Spec>, ConvertError> {
+        let (spec, config) = self.read(directory)?;
+        let weights = WeightsSource::of_headers(&self.folder_in(directory), self.stem, headers)?;
+        self.fit(spec, config, weights, format)
+    }
+
     /// Draws the graph without its values: so every tensor that is missing or has another shape is known before anything is written,
     /// and so is every tensor that has no place in it.
-    fn fit(
+    pub(super) fn fit(
         self,
         spec: Spec,
         config: String,

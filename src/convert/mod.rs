@@ -10,6 +10,7 @@ mod component;
 mod error;
 mod gradual;
 mod graph;
+mod outlook;
 mod ports;
 mod progress;
 mod quantise;
@@ -31,9 +32,10 @@ use component::make_all;
 pub use component::{ComponentWeights, REVISION};
 pub use error::ConvertError;
 pub use gradual::{Gradual, GradualOptions};
+pub use outlook::{ComponentOutlook, Outlook};
 pub use progress::{Attention, Progress};
 pub(crate) use quantise::{quantise_int4, quantise_int8};
-pub use source::{WeightsSource, parse_header};
+pub use source::{Header, WeightsSource, parse_header};
 pub(crate) use staging::Staging;
 
 /// What to convert, where to, and how its weights are stored.

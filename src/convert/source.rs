@@ -93,10 +93,7 @@ impl WeightsSource {
     /// # Errors
     /// When files are missing, not whole, or pickles.
     pub fn open(directory: &Path, stem: &str) -> Result<Self, ConvertError> {
-        let component = directory
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let mut source = Self::empty(component);
+        let mut source = Self::empty(directory);
         let single = directory.join(format!("{stem}.safetensors"));
         let index = directory.join(format!("{stem}.safetensors.index.json"));
         if index.exists() {
@@ -116,19 +113,32 @@ impl WeightsSource {
         Ok(source)
     }
 
-    /// The weights of `component` as far as the headers of all of its files tell: everything but values.
+    /// The weights of the component in `directory` as far as the headers of all of its files tell: everything but values. The files
+    /// are elsewhere; an index of shards is in the directory.
     ///
     /// # Errors
-    /// When a header is none, or two of them have the same tensor.
-    pub fn of_headers(component: &str, headers: &[Header]) -> Result<Self, ConvertError> {
-        let mut source = Self::empty(component.to_owned());
+    /// As [`Self::open`], but for what is missing.
+    pub fn of_headers(
+        directory: &Path,
+        stem: &str,
+        headers: &[Header],
+    ) -> Result<Self, ConvertError> {
+        let mut source = Self::empty(directory);
         for header in headers {
             source.add_file(None, header)?;
+        }
+        let index = directory.join(format!("{stem}.safetensors.index.json"));
+        if index.exists() {
+            source.check_index(&index, &weight_map(&index)?)?;
         }
         Ok(source)
     }
 
-    fn empty(component: String) -> Self {
+    /// Of the component that has its folder's name.
+    fn empty(directory: &Path) -> Self {
+        let component = directory
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         Self {
             component,
             files: Vec::new(),
@@ -139,18 +149,11 @@ impl WeightsSource {
     }
 
     fn open_shards(&mut self, directory: &Path, index: &Path) -> Result<(), ConvertError> {
-        #[derive(serde::Deserialize)]
-        struct Index {
-            weight_map: BTreeMap<String, String>,
-        }
         let bad = |detail: String| ConvertError::BadIndex {
             path: index.to_owned(),
             detail,
         };
-        let text = read_text(index)?;
-        let weight_map = serde_json::from_str::<Index>(&text)
-            .map_err(|error| bad(error.to_string()))?
-            .weight_map;
+        let weight_map = weight_map(index)?;
         let shards: BTreeSet<&String> = weight_map.values().collect();
         for shard in shards {
             if Path::new(shard).file_name() != Some(shard.as_ref()) {
@@ -172,7 +175,20 @@ impl WeightsSource {
             }
             self.open_file(path)?;
         }
-        for (tensor, shard) in &weight_map {
+        self.check_index(index, &weight_map)
+    }
+
+    /// Holds that every tensor is where the index says.
+    fn check_index(
+        &self,
+        index: &Path,
+        weight_map: &BTreeMap<String, String>,
+    ) -> Result<(), ConvertError> {
+        let bad = |detail: String| ConvertError::BadIndex {
+            path: index.to_owned(),
+            detail,
+        };
+        for (tensor, shard) in weight_map {
             let there = self
                 .tensors
                 .get(&current_name(tensor))
@@ -367,6 +383,22 @@ impl WeightsSource {
         }
         Ok(UnusedTensors::of(unused))
     }
+}
+
+/// Which shard has which tensor, by an index.
+fn weight_map(index: &Path) -> Result<BTreeMap<String, String>, ConvertError> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = read_text(index)?;
+    let parsed = serde_json::from_str::<Index>(&text);
+    parsed
+        .map(|index| index.weight_map)
+        .map_err(|error| ConvertError::BadIndex {
+            path: index.to_owned(),
+            detail: error.to_string(),
+        })
 }
 
 /// `transformer_blocks.3.ff.net.2.bias` → `transformer_blocks.#.ff.net.#.bias`.

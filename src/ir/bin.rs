@@ -120,13 +120,17 @@ impl BinWriter {
         }
     }
 
-    /// Counts `bytes` where nothing is written. Returns whether that was so.
-    pub(super) fn skip(&mut self, bytes: usize) -> bool {
-        let counts = self.output.is_none();
-        if counts {
-            self.position += bytes as u64;
+    /// Has `fill` write `bytes` bytes, or counts them.
+    pub(super) fn fill<E>(
+        &mut self,
+        bytes: usize,
+        fill: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.output.is_some() {
+            return fill(self);
         }
-        counts
+        self.position += bytes as u64;
+        Ok(())
     }
 
     /// Bytes written so far.

@@ -152,9 +152,7 @@ impl Graph {
     ) -> Result<Value, E> {
         let bytes = element.bytes(shape.iter().product());
         let offset = self.bin.align()?;
-        if !self.bin.skip(bytes) {
-            fill(&mut self.bin)?;
-        }
+        self.bin.fill(bytes, fill)?;
         let written = self.bin.position() - offset;
         debug_assert_eq!(
             written, bytes as u64,

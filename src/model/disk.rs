@@ -39,8 +39,8 @@ pub(crate) fn check_free_space(folder: &Path, needed: u64) -> Result<(), NoSpace
     })
 }
 
-/// What a user without privileges may still write.
-fn free_bytes(folder: &Path) -> Option<u64> {
+/// What a user without privileges may still write, where the system says so.
+pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
     let told = rustix::fs::statvfs(folder).ok()?;
     // Some file systems of containers tell nothing and say so with zeros.
     (told.f_blocks > 0).then(|| told.f_bavail.saturating_mul(told.f_frsize))

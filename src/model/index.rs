@@ -36,6 +36,9 @@ pub struct ModelIndex {
 }
 
 impl ModelIndex {
+    /// Its file name.
+    pub const FILE_NAME: &'static str = "model_index.json";
+
     /// Reads `model_index.json`.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ pub use digests::Digests;
 pub use directory::{ModelDirectory, ModelError};
 pub(crate) use directory::{read_bytes, read_text};
 pub use disk::NoSpace;
-pub(crate) use disk::check_free_space;
+pub(crate) use disk::{check_free_space, free_bytes};
 pub(crate) use embedded::embedded_file;
 pub use embedded::{EMBEDDED_NAME, embedded_digest, has_embedded_model, unpack_embedded_model};
 pub use foreign::{ForeignModel, NotebookFiles};

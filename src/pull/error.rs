@@ -191,6 +191,34 @@ pub enum PullError {
         /// What is wrong.
         detail: String,
     },
+    /// A file of weights whose header is none.
+    #[error(
+        "{file} of {repository} is not a whole safetensors file ({detail}): nothing was fetched; take another revision, or report it to the repository's owner"
+    )]
+    BadHeader {
+        /// Name and revision.
+        repository: String,
+        /// The file.
+        file: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A file of weights that begins otherwise than when it was judged.
+    #[error(
+        "{file} came with another header than the hub gave before: it is not kept; run the same command again, and ask another hub if it stays so"
+    )]
+    HeaderChanged {
+        /// The file.
+        file: String,
+    },
+    /// A checkpoint that cannot be converted.
+    #[error("{repository} cannot be used: {detail}. Nothing was fetched")]
+    Unusable {
+        /// Name and revision.
+        repository: String,
+        /// Why, naming the file.
+        detail: String,
+    },
     /// A file of another length than the listing says.
     #[error(
         "the hub lists {file} with {expected} bytes and sends {got}: it is not kept; ask another hub, or tell the repository's owner"

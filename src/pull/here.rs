@@ -89,6 +89,17 @@ impl Here {
         }))
     }
 
+    /// Where the cache has a whole file; an error where it has none and the hub must not be asked.
+    pub(super) fn file(&self, commit: &str, item: &Item) -> Result<Option<PathBuf>, PullError> {
+        match (self.source(commit, item), self.offline) {
+            (None, Some(variable)) => {
+                let missing = format!("{} has no whole {}", self.cache, item.remote);
+                Err(self.refused(variable, missing))
+            }
+            (found, _) => Ok(found),
+        }
+    }
+
     /// Brings a file into its place from the cache; false where it has to be fetched.
     pub(super) fn take(
         &self,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub(super) struct Hub {
     reached: Mutex<BTreeSet<String>>,
     pub(super) here: Here,
     pub(super) patience: Patience,
+    /// Bytes of small documents and of first parts that came.
+    received: AtomicU64,
 }
 
 impl Hub {
@@ -92,12 +95,18 @@ impl Hub {
             reached: Mutex::default(),
             here: Here::of(settings, repository),
             patience,
+            received: AtomicU64::new(0),
         })
     }
 
     /// Name and revision, for messages.
     pub(super) fn repository(&self) -> String {
         self.repository.to_string()
+    }
+
+    /// The hub's host, for messages.
+    pub(super) fn host(&self) -> String {
+        host_of(&self.endpoint)
     }
 
     /// Ends every request at once, those that wait for bytes too.
@@ -149,8 +158,19 @@ impl Hub {
             if bytes.len() as u64 > limit {
                 return Err(self.no_hub(format!("{what} is longer than {limit} bytes")));
             }
+            self.count(bytes.len() as u64);
             Ok(bytes)
         })
+    }
+
+    /// Counts bytes that came.
+    pub(super) fn count(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of small documents and of first parts that have come.
+    pub(super) fn received_bytes(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     pub(super) fn no_hub(&self, detail: String) -> Setback {
@@ -162,6 +182,25 @@ impl Hub {
 
     /// One request for the bytes of `url` from `from` on. The answer is 200, 206 or 416.
     pub(super) fn get(&self, url: &Url, what: &str, from: u64) -> Result<Response<Body>, Setback> {
+        self.request(url, what, (from > 0).then(|| format!("bytes={from}-")))
+    }
+
+    /// One request for the first `count` bytes of `url`, as far as there are as many. The answer is 200, 206 or 416.
+    pub(super) fn get_first(
+        &self,
+        url: &Url,
+        what: &str,
+        count: u64,
+    ) -> Result<Response<Body>, Setback> {
+        self.request(url, what, Some(format!("bytes=0-{}", count - 1)))
+    }
+
+    fn request(
+        &self,
+        url: &Url,
+        what: &str,
+        range: Option<String>,
+    ) -> Result<Response<Body>, Setback> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let is_hub = url.origin() == self.endpoint.origin();
@@ -173,8 +212,8 @@ impl Hub {
             if let Some(token) = self.token.as_ref().filter(|_| is_hub) {
                 request = request.header("authorization", format!("Bearer {}", token.expose()));
             }
-            if from > 0 {
-                request = request.header("range", format!("bytes={from}-"));
+            if let Some(range) = &range {
+                request = request.header("range", range);
             }
             let answer = request
                 .call()
@@ -347,6 +386,13 @@ pub(super) fn header<'a>(answer: &'a Response<Body>, name: &str) -> Option<&'a s
     answer.headers().get(name)?.to_str().ok()
 }
 
+/// `bytes FIRST-LAST/TOTAL` → first, total where it is known.
+pub(super) fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    Some((first.trim().parse().ok()?, total.trim().parse().ok()))
+}
+
 /// A proxy with the hosts that are reached without it.
 fn proxy(settings: &HubProxy) -> Result<Proxy, ureq::Error> {
     let plain = Proxy::new(&settings.address)?;
@@ -395,6 +441,21 @@ mod tests {
             hub.file_url("c0ffee", "vae/a b?#%.json").as_str(),
             "http://hub.example/base/a/b/resolve/c0ffee/vae/a%20b%3F%23%25.json"
         );
+    }
+
+    #[test]
+    fn a_content_range_is_its_first_byte_and_the_whole_length() {
+        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
+        for text in [
+            "",
+            "bytes */10",
+            "items 5-9/10",
+            "bytes 5/10",
+            "bytes -9/10",
+        ] {
+            assert_eq!(content_range(text), None, "{text}");
+        }
     }
 
     #[test]

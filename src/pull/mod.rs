@@ -16,6 +16,7 @@ mod folder;
 mod here;
 mod hub;
 mod hub_cache;
+mod inspect;
 mod listing;
 mod patience;
 mod progress;
@@ -32,6 +33,7 @@ pub use by_component::{Arrival, Taker, pull_by_component};
 pub use error::PullError;
 pub use folder::pulled_repository;
 pub use hub_cache::{CachedRepository, Snapshot};
+pub use inspect::{Inspection, WeightsHeader, inspect};
 pub use patience::Patience;
 pub use progress::Progress;
 pub use repository::{InvalidRepository, Repository};
@@ -61,6 +63,8 @@ pub struct PullOptions {
     pub hub: HubSettings,
     /// How long it is waited for.
     pub patience: Patience,
+    /// What was seen of the repository before: then just this comes.
+    pub inspected: Option<Inspection>,
 }
 
 /// What was pulled.
@@ -138,29 +142,23 @@ impl Plan {
         let repository = &options.repository;
         // First: somebody without rights there need not wait for a hub, and two runs need not list twice.
         let folder = Folder::open(&options.output, repository.name(), together)?;
-        let listing = list(hub, repository.revision(), together)?;
-        let items = select(&listing, &hub.repository(), &mut |name| {
-            let url = hub.file_url(&listing.commit, name);
-            hub.here
-                .document(&listing.commit, name)
-                .unwrap_or_else(|| hub.document(&url, name, MAX_DOCUMENT_BYTES, together))
-        })
-        .map_err(|error| hub.here.explain(&listing.commit, error))?;
+        let (commit, items) = if let Some(inspection) = &options.inspected {
+            (inspection.commit.clone(), inspection.items.clone())
+        } else {
+            let listing = list(hub, repository.revision(), together)?;
+            let items = choose(hub, &listing, together, &mut |_, _| ())?;
+            (listing.commit, items)
+        };
         if model && !items.iter().any(|item| item.local == MODEL_INDEX) {
             return Err(PullError::TinyVaeAlone {
                 repository: hub.repository(),
             });
         }
-        folder.prepare(
-            repository.name(),
-            repository.revision(),
-            &listing.commit,
-            &items,
-        )?;
+        folder.prepare(repository.name(), repository.revision(), &commit, &items)?;
         let pulled = Pulled {
             files: items.len(),
             bytes: items.iter().filter_map(|item| item.listed.bytes).sum(),
-            commit: listing.commit,
+            commit,
         };
         Ok(Self {
             folder,
@@ -168,6 +166,34 @@ impl Plan {
             pulled,
         })
     }
+}
+
+/// Chooses what a checkpoint needs, and hands over the small files that were read for that.
+fn choose(
+    hub: &Hub,
+    listing: &Listing,
+    together: &Together<'_>,
+    read: &mut dyn FnMut(&str, &[u8]),
+) -> Result<Vec<Item>, PullError> {
+    select(listing, &hub.repository(), &mut |name| {
+        let bytes = document(hub, &listing.commit, name, together)?;
+        read(name, &bytes);
+        Ok(bytes)
+    })
+    .map_err(|error| hub.here.explain(&listing.commit, error))
+}
+
+/// A small file, whole.
+fn document(
+    hub: &Hub,
+    commit: &str,
+    name: &str,
+    together: &Together<'_>,
+) -> Result<Vec<u8>, PullError> {
+    let url = hub.file_url(commit, name);
+    hub.here
+        .document(commit, name)
+        .unwrap_or_else(|| hub.document(&url, name, MAX_DOCUMENT_BYTES, together))
 }
 
 fn list(hub: &Hub, revision: &str, together: &Together<'_>) -> Result<Listing, PullError> {
@@ -185,7 +211,7 @@ fn list(hub: &Hub, revision: &str, together: &Together<'_>) -> Result<Listing, P
     })
 }
 
-/// Brings `items`, the largest first, a few at a time. The first that fails for good stops the others.
+/// Brings `items`, the largest first.
 fn transfer_all(
     hub: &Hub,
     commit: &str,
@@ -195,6 +221,17 @@ fn transfer_all(
 ) -> Result<(), PullError> {
     // No single one is waited for at the end.
     items.sort_by_key(|item| item.listed.bytes);
+    side_by_side(items, together, |item| {
+        transfer(hub, commit, item, folder, together)
+    })
+}
+
+/// Does `work` for each of `items`, the last first, a few at a time. The first that fails stops the others.
+fn side_by_side(
+    items: Vec<Item>,
+    together: &Together<'_>,
+    each: impl Fn(&Item) -> Result<(), PullError> + Sync,
+) -> Result<(), PullError> {
     let threads = items.len().min(SIDE_BY_SIDE);
     let waiting = Mutex::new(items);
     let failure = Mutex::new(None);
@@ -202,7 +239,7 @@ fn transfer_all(
         loop {
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(item) = next else { return };
-            if let Err(error) = transfer(hub, commit, &item, folder, together) {
+            if let Err(error) = each(&item) {
                 let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
                 // The others were only told to stop.
                 if failure.is_none() {

@@ -12,7 +12,7 @@ use super::listing::{Listed, Listing, is_plain_path};
 use crate::model::{ModelDirectory, ModelIndex, TinyVaeSpec};
 
 /// What a diffusers directory says of itself. It comes last: a folder that has it is whole.
-pub(super) const MODEL_INDEX: &str = "model_index.json";
+pub(super) const MODEL_INDEX: &str = ModelIndex::FILE_NAME;
 /// What a component says of itself: of a tiny autoencoder alone, it comes last.
 const CONFIG: &str = "config.json";
 
@@ -34,6 +34,8 @@ pub(super) struct Item {
     pub(super) local: String,
     /// What the hub says of it.
     pub(super) listed: Listed,
+    /// Of weights that were looked at before: how long the first part is that has their header, and its SHA-256.
+    pub(super) header: Option<(u64, [u8; 32])>,
 }
 
 impl Item {
@@ -49,9 +51,14 @@ impl Item {
             .is_some_and(|rest| rest.starts_with('/'))
     }
 
+    /// Whether it is a safetensors file.
+    pub(super) fn holds_tensors(&self) -> bool {
+        ends_in(&self.local, "safetensors")
+    }
+
     /// Whether it holds weights, or says which shard has which.
     pub(super) fn is_of_weights(&self) -> bool {
-        ends_in(&self.local, "safetensors") || self.local.ends_with(".safetensors.index.json")
+        self.holds_tensors() || self.local.ends_with(".safetensors.index.json")
     }
 }
 
@@ -139,6 +146,7 @@ impl Selection<'_> {
             remote: remote.to_owned(),
             local: local.to_owned(),
             listed,
+            header: None,
         });
         Ok(())
     }

@@ -1,14 +1,14 @@
 //! One file: asked for from where its partial ends, checked, and moved into its place when it is whole.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::PullError;
 use super::folder::Folder;
-use super::hub::{Hub, header, stalled};
+use super::hub::{Hub, content_range, header, stalled};
 use super::patience::Setback;
 use super::progress::Together;
 use super::selection::Item;
@@ -37,6 +37,7 @@ pub(super) fn transfer(
     hub.patience.persist(&item.remote, together, || {
         attempt(hub, commit, item, &mut partial, together)
     })?;
+    partial.check_header(item, together)?;
     partial.publish(&place)
 }
 
@@ -129,6 +130,25 @@ impl Partial {
             .and_then(|()| self.file.seek(SeekFrom::Start(0)))
             .map(drop)
             .map_err(PullError::write(&self.path))
+    }
+
+    /// Holds that it begins with the header that was judged, where one was.
+    fn check_header(&mut self, item: &Item, together: &Together<'_>) -> Result<(), PullError> {
+        let Some((length, digest)) = item.header else {
+            return Ok(());
+        };
+        let mut begin = Vec::new();
+        self.file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| Read::take(&self.file, length).read_to_end(&mut begin))
+            .map_err(PullError::write(&self.path))?;
+        if <[u8; 32]>::from(Sha256::digest(&begin)) == digest {
+            return Ok(());
+        }
+        self.restart(together)?;
+        Err(PullError::HeaderChanged {
+            file: item.remote.clone(),
+        })
     }
 
     /// Takes its own name, on the disk before its name is.
@@ -251,32 +271,5 @@ fn receive(
         }
         partial.append(&block[..count])?;
         together.progress.advance(count as u64);
-    }
-}
-
-/// `bytes FIRST-LAST/TOTAL` → first, total where it is known.
-fn content_range(value: &str) -> Option<(u64, Option<u64>)> {
-    let (range, total) = value.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (first, _) = range.split_once('-')?;
-    Some((first.trim().parse().ok()?, total.trim().parse().ok()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_content_range_is_its_first_byte_and_the_whole_length() {
-        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
-        assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
-        for text in [
-            "",
-            "bytes */10",
-            "items 5-9/10",
-            "bytes 5/10",
-            "bytes -9/10",
-        ] {
-            assert_eq!(content_range(text), None, "{text}");
-        }
     }
 }

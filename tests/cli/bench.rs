@@ -144,7 +144,7 @@ fn a_turn_that_fails_says_why() {
     assert_ne!(told.code, Some(0));
     assert!(told.stderr.contains("nowhere"), "{}", told.stderr);
     assert!(
-        told.stderr.contains("is not a directory"),
+        told.stderr.contains("there is no folder 'nowhere' here"),
         "{}",
         told.stderr
     );

@@ -121,6 +121,63 @@ fn depth_and_weights_must_agree() {
     attempt.refused(&["transformer_blocks.2."]);
 }
 
+/// As published pipelines and those that people save have them.
+#[test]
+fn what_belongs_to_other_pipelines_and_versions_changes_nothing() {
+    let plain = Attempt::new();
+    plain.converted();
+    let attempt = Attempt::new();
+    for (file, key, value) in [
+        ("model_index.json", "safety_checker", json!([null, null])),
+        ("model_index.json", "feature_extractor", json!([null, null])),
+        (
+            "model_index.json",
+            "image_encoder",
+            json!(["transformers", "CLIPVisionModel"]),
+        ),
+        ("model_index.json", "requires_safety_checker", json!(true)),
+        ("transformer/config.json", "_name_or_path", json!("a/b")),
+        (
+            "transformer/config.json",
+            "a_key_to_come",
+            json!({"x": [1]}),
+        ),
+        ("vae/config.json", "latents_mean", json!(null)),
+        (
+            "text_encoder/config.json",
+            "task_specific_params",
+            json!({}),
+        ),
+        ("scheduler/scheduler_config.json", "a_key_to_come", json!(1)),
+    ] {
+        let path = attempt.file(file);
+        let text = fs::read_to_string(&path).unwrap();
+        let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
+        page[key] = value;
+        fs::write(path, page.to_string()).unwrap();
+    }
+    for file in [
+        "README.md",
+        ".gitattributes",
+        "asset/images/teaser.png",
+        "safety_checker/model.safetensors",
+        "transformer/diffusion_pytorch_model.bin",
+        "text_encoder/flax_model.msgpack",
+        "tokenizer/added_tokens.json",
+    ] {
+        let path = attempt.file(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "{}").unwrap();
+    }
+    let (plain, made) = (plain.converted(), attempt.converted());
+    for (name, entry) in &plain.files {
+        if name != "scheduler/scheduler_config.json" {
+            assert_eq!(made.files.get(name), Some(entry), "{name}");
+        }
+    }
+    assert_eq!(made.files.len(), plain.files.len());
+}
+
 #[test]
 fn a_file_that_is_not_json_is_refused_by_name() {
     for name in [

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use half::{bf16, f16};
 use pixart::convert::{ComponentWeights, ConvertError, Progress};
-use pixart::model::{ModelDirectory, WeightsFormat};
+use pixart::model::{Manifest, ModelDirectory, WeightsFormat};
 use safetensors::Dtype;
 
 use super::{Attempt, TEXT_ENCODER, TRANSFORMER, VAE, contents, put};
@@ -111,7 +111,7 @@ fn warnings(attempt: &Attempt) -> Vec<String> {
 /// The networks of the model that was made, byte for byte.
 fn networks(attempt: &Attempt) -> Vec<(String, Vec<u8>)> {
     let mut files = contents(&attempt.output());
-    files.retain(|(name, _)| name.ends_with(".xml") || name.ends_with(".bin"));
+    files.retain(|(name, _)| !name.contains('/') && name != Manifest::FILE_NAME);
     assert_eq!(files.len(), 6);
     files
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -60,6 +60,12 @@ impl Request {
         self.headers.get("range").map(String::as_str)
     }
 
+    /// Whether only the beginning of a file is asked for, as before a pull.
+    pub(super) fn is_look(&self) -> bool {
+        self.range()
+            .is_some_and(|range| first_and_last(range).1.is_some())
+    }
+
     pub(super) fn token(&self) -> Option<&str> {
         self.headers.get("authorization").map(String::as_str)
     }
@@ -68,10 +74,16 @@ impl Request {
 #[derive(Default)]
 struct State {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// Lengths of files that go on with zeros behind what is kept of them.
+    hollow: Mutex<BTreeMap<String, u64>>,
+    /// Bytes of bodies that went out.
+    sent: AtomicU64,
     /// What is listed in place of the truth.
     listed: Mutex<Option<Value>>,
     commit: Mutex<String>,
     tricks: Mutex<BTreeMap<String, VecDeque<Trick>>>,
+    /// The same for requests that look at the beginning of a file.
+    look_tricks: Mutex<BTreeMap<String, VecDeque<Trick>>>,
     requests: Mutex<Vec<Request>>,
     connections: Mutex<Vec<TcpStream>>,
     gate: Mutex<bool>,
@@ -116,9 +128,15 @@ impl Hub {
         Self { address, state }
     }
 
-    /// What the next requests for a path meet, one each.
+    /// What the next requests for a path meet, one each; those that look at the beginning of a file meet none of it.
     pub(super) fn trick(&self, path: &str, tricks: impl IntoIterator<Item = Trick>) {
         let mut all = self.state.tricks.lock().unwrap();
+        all.entry(path.to_owned()).or_default().extend(tricks);
+    }
+
+    /// What the next requests meet that look at the beginning of the file at a path.
+    pub(super) fn trick_looks(&self, path: &str, tricks: impl IntoIterator<Item = Trick>) {
+        let mut all = self.state.look_tricks.lock().unwrap();
         all.entry(path.to_owned()).or_default().extend(tricks);
     }
 
@@ -135,6 +153,18 @@ impl Hub {
     pub(super) fn put(&self, file: &str, bytes: &[u8]) {
         let mut files = self.state.files.lock().unwrap();
         files.insert(file.to_owned(), bytes.to_owned());
+    }
+
+    /// A file of `bytes`: what is given, and zeros behind it.
+    pub(super) fn put_hollow(&self, file: &str, begin: &[u8], bytes: u64) {
+        self.put(file, begin);
+        let mut hollow = self.state.hollow.lock().unwrap();
+        hollow.insert(file.to_owned(), bytes);
+    }
+
+    /// Bytes of bodies that went out so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.state.sent.load(Ordering::SeqCst)
     }
 
     pub(super) fn remove(&self, file: &str) {
@@ -161,11 +191,11 @@ impl Hub {
         self.state.requests.lock().unwrap().clone()
     }
 
-    /// The requests for a file so far.
+    /// The requests for a file so far, but for those that look at its beginning.
     pub(super) fn requests_for(&self, file: &str) -> Vec<Request> {
         let path = Self::path(file);
         let mut requests = self.requests();
-        requests.retain(|request| request.path == path);
+        requests.retain(|request| request.path == path && !request.is_look());
         requests
     }
 
@@ -208,13 +238,15 @@ fn listing(state: &State) -> Value {
         .iter()
         .map(|(name, bytes)| {
             let digest = hex(&Sha256::digest(bytes));
+            let hollow = state.hollow.lock().unwrap().get(name).copied();
+            let size = hollow.unwrap_or(bytes.len() as u64);
             let mut sibling =
-                json!({"rfilename": name, "size": bytes.len(), "blobId": digest[..40].to_owned()});
+                json!({"rfilename": name, "size": size, "blobId": digest[..40].to_owned()});
             if Path::new(name)
                 .extension()
                 .is_some_and(|ending| ending != "json")
             {
-                sibling["lfs"] = json!({"sha256": digest, "size": bytes.len(), "pointerSize": 134});
+                sibling["lfs"] = json!({"sha256": digest, "size": size, "pointerSize": 134});
             }
             sibling
         })
@@ -253,8 +285,12 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Request> {
 
 /// Answers one request; none ends the connection.
 fn answer(request: &Request, stream: &TcpStream, state: &State) -> Option<()> {
-    let trick = state
-        .tricks
+    let tricks = if request.is_look() {
+        &state.look_tricks
+    } else {
+        &state.tricks
+    };
+    let trick = tricks
         .lock()
         .unwrap()
         .get_mut(&request.path)
@@ -275,6 +311,8 @@ fn answer(request: &Request, stream: &TcpStream, state: &State) -> Option<()> {
             .or(request.path.strip_prefix("/storage/"));
         file.and_then(|file| state.files.lock().unwrap().get(file).cloned())
     };
+    let hollow = request.path.rsplit_once(&format!("/{commit}/"));
+    let hollow = hollow.and_then(|(_, file)| state.hollow.lock().unwrap().get(file).copied());
     let mut to = stream;
     match &trick {
         Some(Trick::Status(status, headers)) => {
@@ -297,7 +335,60 @@ fn answer(request: &Request, stream: &TcpStream, state: &State) -> Option<()> {
         };
         return send_head(to, 404, &[("x-error-code", code.to_owned())], Some(0));
     };
+    if let Some(bytes) = hollow {
+        return send_hollow(request, &whole, (bytes, trick), stream, state);
+    }
     send(request, whole, trick, stream, state)
+}
+
+/// Sends of a hollow file what is asked for, or all of it, as long as somebody reads.
+fn send_hollow(
+    request: &Request,
+    begin: &[u8],
+    (bytes, trick): (u64, Option<Trick>),
+    mut to: &TcpStream,
+    state: &State,
+) -> Option<()> {
+    let asked = request
+        .range()
+        .filter(|_| trick.is_none())
+        .map(first_and_last);
+    let (first, last) = asked.map_or((0, bytes - 1), |(first, last)| {
+        (
+            first as u64,
+            last.map_or(bytes - 1, |last| bytes.min(last as u64 + 1) - 1),
+        )
+    });
+    let length = usize::try_from(last + 1 - first).unwrap();
+    if asked.is_some() {
+        let part = vec![("content-range", format!("bytes {first}-{last}/{bytes}"))];
+        send_head(to, 206, &part, Some(length))?;
+    } else {
+        send_head(to, 200, &[], Some(length))?;
+    }
+    let first = usize::try_from(first).unwrap();
+    let front = begin.get(first..).unwrap_or_default();
+    let front = &front[..front.len().min(length)];
+    to.write_all(front).ok()?;
+    state.sent.fetch_add(front.len() as u64, Ordering::SeqCst);
+    let mut left = length - front.len();
+    while left > 0 {
+        let zeros = vec![0; left.min(1 << 16)];
+        to.write_all(&zeros).ok()?;
+        state.sent.fetch_add(zeros.len() as u64, Ordering::SeqCst);
+        left -= zeros.len();
+    }
+    Some(())
+}
+
+/// `bytes=5-9` and `bytes=5-`.
+fn first_and_last(range: &str) -> (usize, Option<usize>) {
+    let (first, last) = range
+        .strip_prefix("bytes=")
+        .unwrap()
+        .split_once('-')
+        .unwrap();
+    (first.parse().unwrap(), last.parse().ok())
 }
 
 /// Sends a file, or what of it is asked for, with what goes wrong on the way.
@@ -312,20 +403,13 @@ fn send(
     let range = request
         .range()
         .filter(|_| !matches!(trick, Some(Trick::IgnoreRange)));
-    let mut from = range.map_or(0, |range| {
-        range
-            .strip_prefix("bytes=")
-            .and_then(|range| range.strip_suffix('-'))
-            .unwrap()
-            .parse()
-            .unwrap()
-    });
+    let (mut from, last) = range.map_or((0, None), first_and_last);
     if range.is_some() && from >= total {
         let whole = vec![("content-range", format!("bytes */{total}"))];
         return send_head(to, 416, &whole, Some(0));
     }
-    if matches!(trick, Some(Trick::OtherRange)) && from > 0 {
-        from -= 1;
+    if matches!(trick, Some(Trick::OtherRange)) {
+        from = from.checked_sub(1).unwrap_or(1);
     }
     match &trick {
         Some(Trick::Corrupt) => whole.iter_mut().for_each(|byte| *byte ^= 1),
@@ -333,10 +417,12 @@ fn send(
         Some(Trick::Longer) => whole.extend([0; 1000]),
         _ => {}
     }
-    let body = &whole[from.min(whole.len())..];
+    let end = last.map_or(whole.len(), |last| whole.len().min(last + 1));
+    let body = &whole[from.min(end)..end];
+    state.sent.fetch_add(body.len() as u64, Ordering::SeqCst);
     let length = (!matches!(trick, Some(Trick::Longer))).then_some(body.len());
     if range.is_some() {
-        let last = total - 1;
+        let last = last.map_or(total, |last| total.min(last + 1)) - 1;
         let part = vec![("content-range", format!("bytes {from}-{last}/{total}"))];
         send_head(to, 206, &part, length)?;
     } else {

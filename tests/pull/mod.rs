@@ -2,6 +2,7 @@
 
 mod binary;
 mod cache;
+mod checks;
 mod converts;
 mod failures;
 mod home;
@@ -92,6 +93,7 @@ impl Scene {
             output: self.output(),
             hub: HubSettings::of(&environment).unwrap(),
             patience: self.patience,
+            inspected: None,
         }
     }
 

@@ -17,7 +17,7 @@ use super::progress::{BenchBar, ConvertProgress, Interrupt};
 use super::{Common, ModelFlags, say};
 use crate::app::{App, Model};
 use crate::bench::{
-    Case, Machine, MemoryWatch, PeakOptions, Report, SCHEMA, matmul_peak, measure, table,
+    Case, Effort, Machine, MemoryWatch, PeakOptions, Report, SCHEMA, matmul_peak, measure, table,
 };
 use crate::domain::{
     Decoder, GenerateRequest, ImageSize, InvalidRequest, Prompt, RequestDraft, Seed, Steps,
@@ -262,6 +262,7 @@ fn peak(app: &App, runtime: &mut Runtime, interrupt: &Interrupt) -> Result<f64> 
         precision: openvino.precision,
         threads: (openvino.threads > 0).then_some(openvino.threads),
         folder: folder.path(),
+        effort: Effort::Thorough,
     };
     Ok(matmul_peak(runtime, &options, &|| interrupt.came())?)
 }

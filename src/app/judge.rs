@@ -1,0 +1,319 @@
+//! A repository judged before it is pulled: what it is, what it takes here, and what is in the way.
+//!
+//! `pull` looks at the repository, `convert` holds its headers against its configurations; here the two meet. What cannot work is an
+//! error; what does not fit this machine is reported with what to do.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::memory::{self, Demand, NoMemory, Weights};
+use super::pulled::work_folder;
+use crate::bench::{ImageOutlook, ModelShapes, Reach};
+use crate::config::Precision;
+use crate::convert::{ComponentOutlook, ComponentWeights, ConvertError, Header, Outlook};
+use crate::domain::ImageSize;
+use crate::model::{ModelIndex, NoSpace, PipelineClass, check_free_space, free_bytes};
+use crate::pull::{Inspection, PullError, WeightsHeader};
+
+/// Tokens of a prompt of a sentence or two; the estimate hardly depends on them.
+const PROMPT_TOKENS: usize = 32;
+
+/// What would be pulled.
+#[derive(Debug, Clone)]
+pub enum Judged {
+    /// A whole checkpoint.
+    Checkpoint(Box<Outlook>),
+    /// A tiny autoencoder alone, which a model may be given.
+    TinyVae,
+}
+
+/// Judges what was seen of a repository, whose weights would be stored as `weights`.
+///
+/// # Errors
+/// When it cannot be converted: the message names the file on the hub and says what to do.
+pub fn judge(inspection: &Inspection, weights: ComponentWeights) -> Result<Judged> {
+    let folder =
+        tempfile::tempdir().context("judging a repository needs 16 MB of temporary files")?;
+    for (name, bytes) in &inspection.documents {
+        let path = folder.path().join(name);
+        let parent = path.parent().unwrap_or(folder.path());
+        fs::create_dir_all(parent)
+            .and_then(|()| fs::write(&path, bytes))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let judged = if inspection.documents.contains_key(ModelIndex::FILE_NAME) {
+        let headers = |component: &str| {
+            let weights = inspection.weights.iter();
+            let own = weights.filter(|header| header.is_of(component));
+            own.map(|header| as_header(folder.path(), header)).collect()
+        };
+        Outlook::of(folder.path(), &headers, weights)
+            .map(|outlook| Judged::Checkpoint(outlook.into()))
+    } else {
+        let headers: Vec<Header> = inspection
+            .weights
+            .iter()
+            .map(|header| as_header(folder.path(), header))
+            .collect();
+        Outlook::of_tiny_vae(folder.path(), &headers).map(|_| Judged::TinyVae)
+    };
+    judged.map_err(|error| unusable(inspection, folder.path(), error).into())
+}
+
+fn as_header(folder: &Path, header: &WeightsHeader) -> Header {
+    Header {
+        path: folder.join(&header.name),
+        json: header.json.clone(),
+        file_bytes: header.file_bytes,
+    }
+}
+
+/// The refusal of a conversion in the hub's own names: nobody knows the folder in which it was judged.
+fn unusable(inspection: &Inspection, folder: &Path, error: ConvertError) -> PullError {
+    let repository = inspection.repository.clone();
+    match error {
+        ConvertError::BadWeights { path, detail } => PullError::BadHeader {
+            repository,
+            file: path
+                .strip_prefix(folder)
+                .unwrap_or(&path)
+                .display()
+                .to_string(),
+            detail,
+        },
+        error => PullError::Unusable {
+            repository,
+            detail: error
+                .to_string()
+                .replace(&format!("{}/", folder.display()), ""),
+        },
+    }
+}
+
+/// What a checkpoint takes on this machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct Needs {
+    /// Bytes that have to come from the hub.
+    pub fetch_bytes: u64,
+    /// Room on the disk at the most, and what of it stays.
+    pub disk: Disk,
+    /// Memory to draw an image of the model's own size.
+    pub memory: Memory,
+}
+
+/// Room on a disk.
+#[derive(Debug, Clone, Serialize)]
+pub struct Disk {
+    /// The folder whose disk it is.
+    pub folder: PathBuf,
+    /// At the most, while it comes.
+    pub peak_bytes: u64,
+    /// What of it is there from an earlier run.
+    pub here_bytes: u64,
+    /// Afterwards.
+    pub kept_bytes: u64,
+    /// What is free now, where the system says so.
+    pub free_bytes: Option<u64>,
+}
+
+/// Memory.
+#[derive(Debug, Clone, Serialize)]
+pub struct Memory {
+    /// At least, with the text encoder resident.
+    pub resident_bytes: u64,
+    /// At least, with the text encoder on demand.
+    pub on_demand_bytes: u64,
+    /// What this process may take now, where the system says so.
+    pub available_bytes: Option<u64>,
+    /// Why it does not fit, and what would.
+    #[serde(skip)]
+    pub shortage: Option<String>,
+}
+
+impl Disk {
+    /// Holds that there is room.
+    ///
+    /// # Errors
+    /// When there is not, before anything has come.
+    pub fn check(&self) -> Result<(), NoSpace> {
+        check_free_space(
+            &self.folder,
+            self.peak_bytes.saturating_sub(self.here_bytes),
+        )
+    }
+}
+
+/// Whether a pull converts as it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Converting {
+    /// Each component as soon as it is whole; its weights are dropped then.
+    AsItComes,
+    /// Later, by 'pixart convert'.
+    Later,
+}
+
+/// What a checkpoint takes: pulled to `output`, and drawn with at `precision`.
+pub fn needs(
+    inspection: &Inspection,
+    outlook: &Outlook,
+    output: &Path,
+    converting: Converting,
+    precision: Precision,
+) -> Needs {
+    let fetch_bytes = inspection.total_bytes;
+    let model_bytes: u64 = outlook.components.iter().map(|part| part.model_bytes).sum();
+    let (peak_bytes, kept_bytes) = match converting {
+        Converting::Later => (fetch_bytes, fetch_bytes),
+        Converting::AsItComes => (peak_of(inspection, outlook), model_bytes),
+    };
+    let here = match converting {
+        Converting::Later => output.to_owned(),
+        Converting::AsItComes => work_folder(output).unwrap_or_else(|_| output.to_owned()),
+    };
+    let folder = existing(output);
+    let demand = demand(outlook, precision);
+    let available = memory::available_bytes();
+    let shortage = available.and_then(|bytes| demand.check(bytes).err());
+    Needs {
+        fetch_bytes,
+        disk: Disk {
+            free_bytes: free_bytes(&folder),
+            folder,
+            peak_bytes,
+            here_bytes: bytes_below(&here),
+            kept_bytes,
+        },
+        memory: Memory {
+            resident_bytes: demand.bytes(),
+            on_demand_bytes: Demand {
+                resident_text_encoder: false,
+                ..demand
+            }
+            .bytes(),
+            available_bytes: available,
+            shortage: shortage.as_ref().map(NoMemory::to_string),
+        },
+    }
+}
+
+/// Components come one after the other: what was made of the former ones, the weights of one, and what is made of it.
+fn peak_of(inspection: &Inspection, outlook: &Outlook) -> u64 {
+    let mut made = 0;
+    let mut peak = 0;
+    for part in &outlook.components {
+        made += part.model_bytes;
+        let files = inspection
+            .weights
+            .iter()
+            .filter(|file| file.is_of(part.name));
+        let source: u64 = files.filter_map(|file| file.file_bytes).sum();
+        peak = peak.max(made + source);
+    }
+    peak
+}
+
+fn demand(outlook: &Outlook, precision: Precision) -> Demand {
+    let [text_encoder, transformer, vae_decoder] = &outlook.components;
+    let weights = |part: &ComponentOutlook| Weights {
+        bytes: part.model_bytes,
+        format: Some(part.weights),
+    };
+    let defaults = &outlook.defaults;
+    Demand {
+        text_encoder: weights(text_encoder),
+        transformer: weights(transformer),
+        vae_decoder: weights(vae_decoder),
+        pixels: u64::from(defaults.width_px) * u64::from(defaults.height_px),
+        precision,
+        resident_text_encoder: true,
+    }
+}
+
+/// Length of all files in a folder, links not followed.
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// The folder itself, or the nearest one above that is there.
+fn existing(output: &Path) -> PathBuf {
+    let absolute = std::path::absolute(output).unwrap_or_else(|_| output.to_owned());
+    let mut folders = absolute.ancestors();
+    let found = folders.find(|folder| folder.is_dir());
+    found.map_or_else(|| PathBuf::from("/"), Path::to_owned)
+}
+
+/// An image as a model draws it unless asked otherwise.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct DefaultImage {
+    /// Width.
+    pub width_px: u32,
+    /// Height.
+    pub height_px: u32,
+    /// Steps of its own scheduler.
+    pub steps: usize,
+    /// Whether each step computes both halves of guidance.
+    pub guided: bool,
+}
+
+impl DefaultImage {
+    /// That of a checkpoint.
+    pub fn of(outlook: &Outlook) -> Self {
+        let kind = outlook.scheduler.kind();
+        Self {
+            width_px: outlook.defaults.width_px,
+            height_px: outlook.defaults.height_px,
+            steps: kind.default_steps().count(),
+            guided: kind.default_guidance().is_active(),
+        }
+    }
+
+    /// Seconds that drawing it takes on a machine that reaches `reach`; none for a size that is not drawn.
+    pub fn seconds(self, outlook: &Outlook, reach: Reach) -> Option<f64> {
+        let shapes = ModelShapes {
+            text_encoder: outlook.text_encoder.clone(),
+            transformer: outlook.transformer.clone(),
+            vae: outlook.vae.clone(),
+            tiny_vae: None,
+        };
+        let tokens = [PROMPT_TOKENS; 2];
+        let image = ImageOutlook {
+            size: ImageSize::new(self.width_px, self.height_px).ok()?,
+            steps: self.steps,
+            tokens: if self.guided { &tokens } else { &tokens[..1] },
+        };
+        Some(reach.seconds(&shapes, image))
+    }
+}
+
+/// In words, such as `PixArt-α, 28 layers of 1152`.
+pub fn in_words(outlook: &Outlook) -> String {
+    let family = match outlook.pipeline {
+        PipelineClass::Alpha => "PixArt-α",
+        PipelineClass::Sigma => "PixArt-Σ",
+    };
+    let (transformer, text_encoder) = (&outlook.transformer, &outlook.text_encoder);
+    format!(
+        "{family}, {} layers of {}{}; T5 of {} layers of {}, {} tokens; scheduler {}",
+        transformer.num_layers,
+        transformer.inner_dim(),
+        if transformer.use_additional_conditions {
+            ", micro-conditions"
+        } else {
+            ""
+        },
+        text_encoder.num_layers,
+        text_encoder.d_model,
+        outlook.pipeline.max_tokens(),
+        outlook.scheduler.kind(),
+    )
+}
