@@ -131,6 +131,12 @@ $(NOTEBOOK_VENV)/.made: benches/notebook/requirements.txt
 	$(NOTEBOOK_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $<
 	@touch $@
 
+# Where bench-pull makes a repository and pulls it to: 48 GB for the default one.
+PULL_WORK ?= $(TARGET)/pull
+.PHONY: bench-pull
+bench-pull: runtime build ## take a published repository from a hub of our own to an image (PULL='--like OWNER/NAME --width 96 --layers 2 --text-layers 2')
+	$(PYTHON) benches/pull.py --pixart '$(abspath $(PIXART))' --work '$(abspath $(PULL_WORK))' $(PULL)
+
 # The folder of the pictures; those that are there are not drawn again. What follows `--` goes to `pixart generate`.
 SCORE ?= out/score
 .PHONY: score
