@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::memory::{self, Demand, NoMemory, Weights};
 use super::pulled::work_folder;
-use crate::bench::{ImageOutlook, ModelShapes, Reach};
+use crate::bench::{ImageToEstimate, ModelShapes, Throughput};
 use crate::config::Precision;
-use crate::convert::{ComponentOutlook, ComponentWeights, ConvertError, Header, Outlook};
+use crate::convert::{ComponentPlan, ComponentWeights, ConversionPlan, ConvertError, Header};
 use crate::domain::ImageSize;
 use crate::model::{ModelIndex, NoSpace, PipelineClass, check_free_space, free_bytes};
 use crate::pull::{Inspection, PullError, WeightsHeader};
@@ -25,7 +25,7 @@ const PROMPT_TOKENS: usize = 32;
 #[derive(Debug, Clone)]
 pub enum Judged {
     /// A whole checkpoint.
-    Checkpoint(Box<Outlook>),
+    Checkpoint(Box<ConversionPlan>),
     /// A tiny autoencoder alone, which a model may be given.
     TinyVae,
 }
@@ -50,15 +50,15 @@ pub fn judge(inspection: &Inspection, weights: ComponentWeights) -> Result<Judge
             let own = weights.filter(|header| header.is_of(component));
             own.map(|header| as_header(folder.path(), header)).collect()
         };
-        Outlook::of(folder.path(), &headers, weights)
-            .map(|outlook| Judged::Checkpoint(outlook.into()))
+        ConversionPlan::of(folder.path(), &headers, weights)
+            .map(|plan| Judged::Checkpoint(plan.into()))
     } else {
         let headers: Vec<Header> = inspection
             .weights
             .iter()
             .map(|header| as_header(folder.path(), header))
             .collect();
-        Outlook::of_tiny_vae(folder.path(), &headers).map(|_| Judged::TinyVae)
+        ConversionPlan::of_tiny_vae(folder.path(), &headers).map(|_| Judged::TinyVae)
     };
     judged.map_err(|error| unusable(inspection, folder.path(), error).into())
 }
@@ -158,23 +158,23 @@ pub enum Converting {
 /// What a checkpoint takes: pulled to `output`, and drawn with at `precision`.
 pub fn needs(
     inspection: &Inspection,
-    outlook: &Outlook,
+    plan: &ConversionPlan,
     output: &Path,
     converting: Converting,
     precision: Precision,
 ) -> Needs {
     let fetch_bytes = inspection.total_bytes;
-    let model_bytes: u64 = outlook.components.iter().map(|part| part.model_bytes).sum();
+    let model_bytes: u64 = plan.components.iter().map(|part| part.model_bytes).sum();
     let (peak_bytes, kept_bytes) = match converting {
         Converting::Later => (fetch_bytes, fetch_bytes),
-        Converting::AsItComes => (peak_of(inspection, outlook), model_bytes),
+        Converting::AsItComes => (peak_of(inspection, plan), model_bytes),
     };
     let here = match converting {
         Converting::Later => output.to_owned(),
         Converting::AsItComes => work_folder(output).unwrap_or_else(|_| output.to_owned()),
     };
     let folder = existing(output);
-    let demand = demand(outlook, precision);
+    let demand = demand(plan, precision);
     let available = memory::available_bytes();
     let shortage = available.and_then(|bytes| demand.check(bytes).err());
     Needs {
@@ -200,10 +200,10 @@ pub fn needs(
 }
 
 /// Components come one after the other: what was made of the former ones, the weights of one, and what is made of it.
-fn peak_of(inspection: &Inspection, outlook: &Outlook) -> u64 {
+fn peak_of(inspection: &Inspection, plan: &ConversionPlan) -> u64 {
     let mut made = 0;
     let mut peak = 0;
-    for part in &outlook.components {
+    for part in &plan.components {
         made += part.model_bytes;
         let files = inspection
             .weights
@@ -215,13 +215,13 @@ fn peak_of(inspection: &Inspection, outlook: &Outlook) -> u64 {
     peak
 }
 
-fn demand(outlook: &Outlook, precision: Precision) -> Demand {
-    let [text_encoder, transformer, vae_decoder] = &outlook.components;
-    let weights = |part: &ComponentOutlook| Weights {
+fn demand(plan: &ConversionPlan, precision: Precision) -> Demand {
+    let [text_encoder, transformer, vae_decoder] = &plan.components;
+    let weights = |part: &ComponentPlan| Weights {
         bytes: part.model_bytes,
         format: Some(part.weights),
     };
-    let defaults = &outlook.defaults;
+    let defaults = &plan.defaults;
     Demand {
         text_encoder: weights(text_encoder),
         transformer: weights(transformer),
@@ -267,41 +267,41 @@ pub struct DefaultImage {
 
 impl DefaultImage {
     /// That of a checkpoint.
-    pub fn of(outlook: &Outlook) -> Self {
-        let kind = outlook.scheduler.kind();
+    pub fn of(plan: &ConversionPlan) -> Self {
+        let kind = plan.scheduler.kind();
         Self {
-            width_px: outlook.defaults.width_px,
-            height_px: outlook.defaults.height_px,
+            width_px: plan.defaults.width_px,
+            height_px: plan.defaults.height_px,
             steps: kind.default_steps().count(),
             guided: kind.default_guidance().is_active(),
         }
     }
 
-    /// Seconds that drawing it takes on a machine that reaches `reach`; none for a size that is not drawn.
-    pub fn seconds(self, outlook: &Outlook, reach: Reach) -> Option<f64> {
+    /// Seconds that drawing it takes on a machine of this throughput; none for a size that is not drawn.
+    pub fn seconds(self, plan: &ConversionPlan, throughput: Throughput) -> Option<f64> {
         let shapes = ModelShapes {
-            text_encoder: outlook.text_encoder.clone(),
-            transformer: outlook.transformer.clone(),
-            vae: outlook.vae.clone(),
+            text_encoder: plan.text_encoder.clone(),
+            transformer: plan.transformer.clone(),
+            vae: plan.vae.clone(),
             tiny_vae: None,
         };
         let tokens = [PROMPT_TOKENS; 2];
-        let image = ImageOutlook {
+        let image = ImageToEstimate {
             size: ImageSize::new(self.width_px, self.height_px).ok()?,
             steps: self.steps,
             tokens: if self.guided { &tokens } else { &tokens[..1] },
         };
-        Some(reach.seconds(&shapes, image))
+        Some(throughput.seconds(&shapes, image))
     }
 }
 
 /// In words, such as `PixArt-α, 28 layers of 1152`.
-pub fn in_words(outlook: &Outlook) -> String {
-    let family = match outlook.pipeline {
+pub fn in_words(plan: &ConversionPlan) -> String {
+    let family = match plan.pipeline {
         PipelineClass::Alpha => "PixArt-α",
         PipelineClass::Sigma => "PixArt-Σ",
     };
-    let (transformer, text_encoder) = (&outlook.transformer, &outlook.text_encoder);
+    let (transformer, text_encoder) = (&plan.transformer, &plan.text_encoder);
     format!(
         "{family}, {} layers of {}{}; T5 of {} layers of {}, {} tokens; scheduler {}",
         transformer.num_layers,
@@ -313,7 +313,7 @@ pub fn in_words(outlook: &Outlook) -> String {
         },
         text_encoder.num_layers,
         text_encoder.d_model,
-        outlook.pipeline.max_tokens(),
-        outlook.scheduler.kind(),
+        plan.pipeline.max_tokens(),
+        plan.scheduler.kind(),
     )
 }

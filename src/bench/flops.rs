@@ -164,10 +164,10 @@ fn tiny_flops(spec: &TinyVaeSpec, size: ImageSize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn published() -> ModelShapes {
+    pub(in crate::bench) fn published() -> ModelShapes {
         ModelShapes {
             text_encoder: TextEncoderSpec {
                 d_model: 4096,

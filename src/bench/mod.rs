@@ -5,9 +5,9 @@
 
 mod cases;
 mod compare;
+mod estimate;
 mod flops;
 mod memory;
-mod outlook;
 mod peak;
 mod report;
 mod statistics;
@@ -15,9 +15,9 @@ mod table;
 
 pub use cases::{Case, measure};
 pub use compare::{Comparison, Ratio, compare};
+pub use estimate::{ImageToEstimate, Throughput};
 pub use flops::{ModelShapes, StageFlops};
 pub use memory::{MemoryPeak, MemoryWatch};
-pub use outlook::{ImageOutlook, Reach};
 pub use peak::{Effort, PeakError, PeakOptions, matmul_peak};
 pub use report::{CaseReport, Machine, Report, SCHEMA, StageReport};
 pub use statistics::Spread;

@@ -217,6 +217,7 @@ fn pull_code(error: &PullError) -> u8 {
         | PullError::Gated { .. }
         | PullError::HostileName { .. }
         | PullError::MissingFile { .. }
+        | PullError::Incomplete { .. }
         | PullError::NoSafetensors { .. }
         | PullError::OtherFamily { .. }
         | PullError::TinyVaeAlone { .. }

@@ -8,6 +8,7 @@ use super::say;
 use crate::app::inventory::{CheckpointPlace, Inventory, ListedCheckpoint, ListedModel, Made};
 use crate::app::shell::quoted;
 use crate::config::Environment;
+use crate::model::size_in_words;
 
 /// The model of the examples.
 const EXAMPLE: &str = "PixArt-alpha/PixArt-LCM-XL-2-1024-MS";
@@ -88,7 +89,7 @@ fn model_row(model: &ListedModel) -> [String; 7] {
         model
             .made
             .as_ref()
-            .map_or_else(none, |made| size(made.bytes)),
+            .map_or_else(none, |made| size_in_words(made.bytes)),
         model
             .made
             .as_ref()
@@ -111,7 +112,7 @@ fn checkpoint_row(checkpoint: &ListedCheckpoint) -> [String; 7] {
     let pipeline = checkpoint.pipeline;
     [
         checkpoint.name.clone(),
-        size(checkpoint.bytes),
+        size_in_words(checkpoint.bytes),
         pipeline.map_or_else(none, |class| format!("{class:?}").to_lowercase()),
         place.to_owned(),
         checkpoint.problem.clone().unwrap_or_else(none),
@@ -127,15 +128,6 @@ fn weights(made: &Made) -> String {
         transformer.clone()
     } else {
         made.weights.join(" / ")
-    }
-}
-
-fn size(bytes: u64) -> String {
-    let megabytes = bytes as f64 / 1e6;
-    if megabytes < 1000.0 {
-        format!("{megabytes:.1} MB")
-    } else {
-        format!("{:.1} GB", megabytes / 1e3)
     }
 }
 

@@ -15,24 +15,11 @@ use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 
 use super::ConvertError;
-use crate::model::{UnusedTensors, read_text};
+use super::tensor_names::{OTHER_ARCHITECTURES, current_name, without_numbers};
+use crate::model::{UnusedTensors, WEIGHTS_VARIANTS, read_text};
 
 /// Longest header taken; the format's own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
-
-/// Parts of names by which tensors of other architectures are known, and what they are of. Without them images would come out wrong
-/// and nothing would say so; everything else that is not used changes nothing.
-const OTHER_ARCHITECTURES: [(&str, &str); 9] = [
-    ("lora_", "an adapter (LoRA) that was not merged"),
-    (".lora.", "an adapter (LoRA) that was not merged"),
-    ("lokr_", "an adapter (LoKr) that was not merged"),
-    (".norm_q.", "norms of queries and keys"),
-    (".norm_k.", "norms of queries and keys"),
-    (".q_norm.", "norms of queries and keys"),
-    (".k_norm.", "norms of queries and keys"),
-    (".sr.", "compressed keys and values"),
-    ("controlnet", "a ControlNet"),
-];
 
 /// The weights of one component.
 #[derive(Debug)]
@@ -88,29 +75,36 @@ impl SourceType {
 
 impl WeightsSource {
     /// Opens `directory` (such as `…/transformer`), whose weights are called `stem` (such as
-    /// `diffusion_pytorch_model`), and checks every header.
+    /// `diffusion_pytorch_model`), and checks every header. A variant (`fp16`) is taken where the plain files are missing.
     ///
     /// # Errors
     /// When files are missing, not whole, or pickles.
     pub fn open(directory: &Path, stem: &str) -> Result<Self, ConvertError> {
         let mut source = Self::empty(directory);
-        let single = directory.join(format!("{stem}.safetensors"));
-        let index = directory.join(format!("{stem}.safetensors.index.json"));
-        if index.exists() {
-            source.open_shards(directory, &index)?;
-        } else if single.exists() {
-            source.open_file(single)?;
-        } else if let Some(path) = ["bin", "bin.index.json", "ckpt", "pt", "msgpack"]
+        for variant in WEIGHTS_VARIANTS {
+            let index = directory.join(format!("{stem}.safetensors.index{variant}.json"));
+            let single = directory.join(format!("{stem}{variant}.safetensors"));
+            if index.exists() {
+                source.open_shards(directory, &index)?;
+                return Ok(source);
+            }
+            if single.exists() {
+                source.open_file(single)?;
+                return Ok(source);
+            }
+        }
+        if let Some(path) = ["bin", "bin.index.json", "ckpt", "pt", "msgpack"]
             .map(|ending| directory.join(format!("{stem}.{ending}")))
             .into_iter()
             .chain([directory.join("pytorch_model.bin")])
             .find(|path| path.exists())
         {
-            return Err(ConvertError::Pickle { path });
+            Err(ConvertError::Pickle { path })
         } else {
-            return Err(ConvertError::MissingFile { path: single });
+            Err(ConvertError::MissingFile {
+                path: directory.join(format!("{stem}.safetensors")),
+            })
         }
-        Ok(source)
     }
 
     /// The weights of the component in `directory` as far as the headers of all of its files tell: everything but values. The files
@@ -399,32 +393,6 @@ fn weight_map(index: &Path) -> Result<BTreeMap<String, String>, ConvertError> {
             path: index.to_owned(),
             detail: error.to_string(),
         })
-}
-
-/// `transformer_blocks.3.ff.net.2.bias` → `transformer_blocks.#.ff.net.#.bias`.
-fn without_numbers(name: &str) -> String {
-    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    let parts = name.split('.');
-    let parts = parts.map(|part| if is_number(part) { "#" } else { part });
-    parts.collect::<Vec<_>>().join(".")
-}
-
-/// The name that a tensor has today. Autoencoders of before diffusers 0.17 call the layers of their attention otherwise; diffusers
-/// renames them when it loads (`ModelMixin._convert_deprecated_attention_blocks`).
-fn current_name(name: &str) -> String {
-    if let Some((block, layer)) = name.split_once(".attentions.") {
-        for (then, now) in [
-            (".query.", ".to_q."),
-            (".key.", ".to_k."),
-            (".value.", ".to_v."),
-            (".proj_attn.", ".to_out.0."),
-        ] {
-            if layer.contains(then) {
-                return format!("{block}.attentions.{}", layer.replacen(then, now, 1));
-            }
-        }
-    }
-    name.to_owned()
 }
 
 /// Reads the JSON header of a safetensors file. What it returns tiles the data part from its first byte on without a gap;

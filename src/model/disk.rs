@@ -9,8 +9,8 @@ use thiserror::Error;
 #[error(
     "the disk of {} has {} free and {} are needed: make room, or choose a folder on another disk",
     path.display(),
-    in_words(*available),
-    in_words(*needed)
+    size_in_words(*available),
+    size_in_words(*needed)
 )]
 pub struct NoSpace {
     /// A folder on the disk.
@@ -47,7 +47,7 @@ pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
 }
 
 /// In GB, and in MB where that says more.
-fn in_words(bytes: u64) -> String {
+pub(crate) fn size_in_words(bytes: u64) -> String {
     if bytes < 1_000_000_000 {
         format!("{:.1} MB", bytes as f64 / 1e6)
     } else {

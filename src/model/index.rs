@@ -8,6 +8,9 @@ use super::manifest::Defaults;
 use super::spec::{TransformerSpec, VaeSpec};
 use crate::domain::ImageSize;
 
+/// What stands before the ending of a checkpoint's files of weights, the preferred first: nothing, or the variant that they are.
+pub(crate) const WEIGHTS_VARIANTS: [&str; 3] = ["", ".fp16", ".bf16"];
+
 /// The two pipelines that share PixArt's architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

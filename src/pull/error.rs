@@ -153,6 +153,18 @@ pub enum PullError {
         /// What was looked for.
         file: String,
     },
+    /// A part of a pipeline.
+    #[error(
+        "{repository} has {has}, and no {lacks}: it is a part of a pipeline, and a whole one is needed, such as PixArt-alpha/PixArt-XL-2-1024-MS or PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"
+    )]
+    Incomplete {
+        /// Name and revision.
+        repository: String,
+        /// Folders that it has.
+        has: String,
+        /// Folders that it lacks.
+        lacks: String,
+    },
     /// Only pickles.
     #[error(
         "{repository} has no safetensors for {component}, only {pickle}, which can run code when read: look for a conversion of it on the hub, often the revision refs/pr/N"

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::PullError;
 use super::listing::{Listed, Listing, is_plain_path};
-use crate::model::{ModelDirectory, ModelIndex, TinyVaeSpec};
+use crate::model::{ModelDirectory, ModelIndex, TinyVaeSpec, WEIGHTS_VARIANTS};
 
 /// What a diffusers directory says of itself. It comes last: a folder that has it is whole.
 pub(super) const MODEL_INDEX: &str = ModelIndex::FILE_NAME;
@@ -22,8 +22,14 @@ pub(super) const COMPONENTS: [(&str, &str); 3] = [
     ("transformer", "diffusion_pytorch_model"),
     ("vae", "diffusion_pytorch_model"),
 ];
-/// Suffixes of variants, the preferred first; the first is none.
-const VARIANTS: [&str; 3] = ["", "fp16", "bf16"];
+/// What a whole pipeline has.
+const FOLDERS: [&str; 5] = [
+    "tokenizer",
+    "text_encoder",
+    "transformer",
+    "vae",
+    "scheduler",
+];
 
 /// A file to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +79,7 @@ pub(super) fn select(
         repository,
         items: Vec::new(),
     };
+    selection.check_folders()?;
     if listing.file(MODEL_INDEX).is_none() {
         selection.tiny_vae(read)?;
         return Ok(selection.items);
@@ -109,6 +116,22 @@ impl Selection<'_> {
             repository: self.repository.to_owned(),
             file: file.to_owned(),
         }
+    }
+
+    /// Refuses a part of a pipeline, such as a transformer alone.
+    fn check_folders(&self) -> Result<(), PullError> {
+        let (has, lacks): (Vec<&str>, Vec<&str>) = FOLDERS.into_iter().partition(|folder| {
+            let mut names = self.listing.names();
+            names.any(|name| name.starts_with(&format!("{folder}/")))
+        });
+        if has.is_empty() || lacks.is_empty() {
+            return Ok(());
+        }
+        Err(PullError::Incomplete {
+            repository: self.repository.to_owned(),
+            has: has.join(", "),
+            lacks: lacks.join(", "),
+        })
     }
 
     /// A tiny autoencoder alone; nothing else is pulled without a pipeline's index.
@@ -179,12 +202,7 @@ impl Selection<'_> {
         stem: &str,
         read: &mut dyn FnMut(&str) -> Result<Vec<u8>, PullError>,
     ) -> Result<(), PullError> {
-        for variant in VARIANTS {
-            let infix = if variant.is_empty() {
-                String::new()
-            } else {
-                format!(".{variant}")
-            };
+        for infix in WEIGHTS_VARIANTS {
             let index = within(component, &format!("{stem}.safetensors.index{infix}.json"));
             let single = within(component, &format!("{stem}{infix}.safetensors"));
             if self.listing.file(&index).is_some() {

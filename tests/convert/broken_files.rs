@@ -8,7 +8,7 @@ use pixart::convert::ConvertError;
 use serde_json::json;
 
 use super::{Attempt, TEXT_ENCODER, TRANSFORMER, VAE, cut};
-use crate::support::{change_json, rewrite_tensors};
+use crate::support::{Silent, change_json, rewrite_tensors};
 
 fn append(path: &Path, bytes: &[u8]) {
     let mut file = OpenOptions::new().append(true).open(path).unwrap();
@@ -24,6 +24,35 @@ fn write_header(path: &Path, text: &str, data: &[u8]) {
 }
 
 // Files that are not there ----------------------------------------------------------------------------------------
+
+/// As 'hf download' leaves a repository that has nothing else.
+#[test]
+fn a_variant_is_taken_where_the_plain_files_are_missing() {
+    let plain = Attempt::new().converted();
+    for variant in ["fp16", "bf16"] {
+        let attempt = Attempt::new();
+        for name in [TEXT_ENCODER, TRANSFORMER, VAE] {
+            let other = name.replace(".safetensors", &format!(".{variant}.safetensors"));
+            fs::rename(attempt.file(name), attempt.file(&other)).unwrap();
+        }
+        assert_eq!(attempt.converted().files, plain.files, "{variant}");
+        // A plain file comes first, be it as bad as it may.
+        fs::write(attempt.file(VAE), "no weights").unwrap();
+        let error = convert_error(&attempt);
+        assert!(error.contains(VAE), "{error}");
+    }
+    let attempt = Attempt::on("tests/golden/checkpoints/tiny-alpha-plain");
+    let plain = attempt.converted();
+    let folder = attempt.file("transformer");
+    let index = folder.join("diffusion_pytorch_model.safetensors.index.json");
+    let other = folder.join("diffusion_pytorch_model.safetensors.index.fp16.json");
+    fs::rename(index, other).unwrap();
+    assert_eq!(attempt.converted().files, plain.files);
+}
+
+fn convert_error(attempt: &Attempt) -> String {
+    attempt.watched(&Silent).unwrap_err().to_string()
+}
 
 #[test]
 fn a_missing_file_is_named_with_what_a_source_must_be() {

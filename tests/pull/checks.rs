@@ -214,6 +214,26 @@ fn an_index_that_sends_tensors_elsewhere_is_refused_before_the_shards_come() {
     scene.refused_before_weights(3, &[index, &other]);
 }
 
+/// Half of the family is published as a transformer alone.
+#[test]
+fn a_part_of_a_pipeline_is_refused_with_what_it_lacks() {
+    let scene = Scene::new();
+    let folders = ["text_encoder/", "tokenizer/", "vae/", "scheduler/"];
+    for name in TAKEN
+        .iter()
+        .filter(|name| folders.iter().any(|folder| name.starts_with(folder)))
+    {
+        scene.hub.remove(name);
+    }
+    scene.refused_before_weights(
+        3,
+        &[
+            "has transformer, and no tokenizer, text_encoder, vae, scheduler",
+            "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS",
+        ],
+    );
+}
+
 #[test]
 fn a_header_that_lies_is_refused_with_one_message_and_nothing_left() {
     for (bytes, part) in [

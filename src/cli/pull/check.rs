@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::app::judge::{Converting, DefaultImage, Judged, Needs, in_words, judge, needs};
-use crate::bench::{Effort, PeakOptions, Reach, matmul_peak};
+use crate::bench::{Effort, PeakOptions, Throughput, matmul_peak};
 use crate::cli::say;
-use crate::convert::{ComponentWeights, Outlook};
+use crate::convert::{ComponentWeights, ConversionPlan};
 use crate::engine::Runtime;
-use crate::model::UnusedTensors;
+use crate::model::{UnusedTensors, size_in_words};
 use crate::pull::{Inspection, PullError, PullOptions, inspect};
 use crate::telemetry::cpus;
 
@@ -73,10 +73,10 @@ impl Check<'_> {
     pub(super) fn run(&self, app: &App, progress: &PullProgress) -> Result<()> {
         let start = Instant::now();
         // The machine computes while the hub is waited for.
-        let (inspection, reach) = std::thread::scope(|scope| {
-            let reach = scope.spawn(|| reach(app, progress));
+        let (inspection, throughput) = std::thread::scope(|scope| {
+            let throughput = scope.spawn(|| throughput(app, progress));
             let inspection = inspect(self.options, progress);
-            (inspection, reach.join().ok().flatten())
+            (inspection, throughput.join().ok().flatten())
         });
         progress.finish();
         let inspection = inspection?;
@@ -94,8 +94,8 @@ impl Check<'_> {
             traffic_bytes: inspection.traffic_bytes,
             check_seconds: 0.0,
         };
-        if let Judged::Checkpoint(outlook) = &judged {
-            self.fill(&mut report, &inspection, outlook, reach, app);
+        if let Judged::Checkpoint(plan) = &judged {
+            self.fill(&mut report, &inspection, plan, throughput, app);
         }
         report.check_seconds = start.elapsed().as_secs_f64();
         if self.json {
@@ -110,18 +110,19 @@ impl Check<'_> {
         &self,
         report: &mut Report<'a>,
         inspection: &Inspection,
-        outlook: &'a Outlook,
-        reach: Option<Reach>,
+        plan: &'a ConversionPlan,
+        throughput: Option<Throughput>,
         app: &App,
     ) {
         let precision = app.settings().openvino.precision;
         let output = &self.options.output;
-        let needs = needs(inspection, outlook, output, self.converting, precision);
-        let image = DefaultImage::of(outlook);
-        report.is = in_words(outlook);
+        let needs = needs(inspection, plan, output, self.converting, precision);
+        let image = DefaultImage::of(plan);
+        report.is = in_words(plan);
         report.image = Some(image);
-        report.seconds_per_image = reach.and_then(|reach| image.seconds(outlook, reach));
-        report.unused_tensors = outlook
+        report.seconds_per_image =
+            throughput.and_then(|throughput| image.seconds(plan, throughput));
+        report.unused_tensors = plan
             .components
             .iter()
             .filter_map(|part| {
@@ -139,7 +140,7 @@ impl Check<'_> {
 }
 
 /// What this machine reaches. None where there is no runtime: the check does without.
-fn reach(app: &App, progress: &PullProgress) -> Option<Reach> {
+fn throughput(app: &App, progress: &PullProgress) -> Option<Throughput> {
     let openvino = &app.settings().openvino;
     let folder = tempfile::tempdir().ok()?;
     let threads = (openvino.threads > 0).then_some(openvino.threads);
@@ -154,7 +155,7 @@ fn reach(app: &App, progress: &PullProgress) -> Option<Reach> {
     let stopped = || crate::pull::Progress::cancelled(progress);
     let peak = matmul_peak(&mut runtime, &options, &stopped).ok()?;
     let cores = threads.map_or_else(cpus, usize::from);
-    Some(Reach { peak, cores })
+    Some(Throughput { peak, cores })
 }
 
 fn lines(report: &Report<'_>, total_bytes: u64) -> Vec<String> {
@@ -163,7 +164,7 @@ fn lines(report: &Report<'_>, total_bytes: u64) -> Vec<String> {
         format!("is               {}", report.is),
         format!(
             "to fetch         {} in {} files",
-            size(total_bytes),
+            size_in_words(total_bytes),
             report.files
         ),
     ];
@@ -171,14 +172,14 @@ fn lines(report: &Report<'_>, total_bytes: u64) -> Vec<String> {
         let free = in_brackets(disk.free_bytes, "free");
         lines.push(format!(
             "disk             {} at the most, {} afterwards{free}",
-            size(disk.peak_bytes),
-            size(disk.kept_bytes),
+            size_in_words(disk.peak_bytes),
+            size_in_words(disk.kept_bytes),
         ));
         let available = in_brackets(memory.available_bytes, "available");
         lines.push(format!(
             "memory           at least {} to draw, {} with --text-encoder on_demand{available}",
-            size(memory.resident_bytes),
-            size(memory.on_demand_bytes),
+            size_in_words(memory.resident_bytes),
+            size_in_words(memory.on_demand_bytes),
         ));
     }
     if let Some(image) = report.image {
@@ -214,24 +215,15 @@ fn lines(report: &Report<'_>, total_bytes: u64) -> Vec<String> {
     lines.push(format!(
         "checked          in {:.1} s, with {} from the hub",
         report.check_seconds,
-        size(report.traffic_bytes)
+        size_in_words(report.traffic_bytes)
     ));
     lines
 }
 
 fn in_brackets(bytes: Option<u64>, what: &str) -> String {
     bytes.map_or_else(String::new, |bytes| {
-        format!(" ({} {what} here)", size(bytes))
+        format!(" ({} {what} here)", size_in_words(bytes))
     })
-}
-
-/// In GB, and in MB where that says more.
-fn size(bytes: u64) -> String {
-    if bytes < 1_000_000_000 {
-        format!("{:.1} MB", bytes as f64 / 1e6)
-    } else {
-        format!("{:.1} GB", bytes as f64 / 1e9)
-    }
 }
 
 /// To two digits, which is more than an estimate knows.
@@ -251,20 +243,14 @@ pub(super) fn before_pull(
     progress: &PullProgress,
 ) -> Result<Inspection> {
     let inspection = inspect(options, progress)?;
-    if let Judged::Checkpoint(outlook) = judge(&inspection, weights)? {
+    if let Judged::Checkpoint(plan) = judge(&inspection, weights)? {
         let precision = crate::config::Precision::Auto;
-        let needs = needs(
-            &inspection,
-            &outlook,
-            &options.output,
-            converting,
-            precision,
-        );
+        let needs = needs(&inspection, &plan, &options.output, converting, precision);
         progress.note(&format!(
             "{}: {}; {} to fetch",
             inspection.repository,
-            in_words(&outlook),
-            size(inspection.total_bytes)
+            in_words(&plan),
+            size_in_words(inspection.total_bytes)
         ));
         if converting == Converting::AsItComes {
             needs.disk.check().map_err(PullError::NoSpace)?;
@@ -272,7 +258,7 @@ pub(super) fn before_pull(
                 progress.tell(&format!("warning: {shortage}"));
             }
         }
-        for part in &outlook.components {
+        for part in &plan.components {
             // The conversion says so itself where it follows.
             if let (Some(unused), Converting::Later) = (&part.unused, converting) {
                 progress.tell(&format!("{}: {unused} will be left out", part.name));

@@ -1,7 +1,7 @@
 //! How long an image will take on a machine where the model is not yet: FLOPs of its shapes over what the machine reaches.
 //!
 //! What it reaches is measured as matrix products ([`super::matmul_peak`]) and scaled by two shares that whole models were seen to
-//! have. It is a first idea, good to a third; [`super::measure`] tells what is true.
+//! have. It is a first idea, good to a third; [`super::measure`] measures.
 
 use super::ModelShapes;
 use crate::domain::{Decoder, ImageSize};
@@ -15,16 +15,16 @@ const ATTENTION_FLOPS_A_CORE: f64 = 0.28e12;
 
 /// What a machine reaches.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Reach {
+pub struct Throughput {
     /// FLOP/s of matrix products.
     pub peak: f64,
     /// Cores that compute.
     pub cores: usize,
 }
 
-/// An image to be.
+/// An image whose time is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageOutlook<'a> {
+pub struct ImageToEstimate<'a> {
     /// Its size as drawn.
     pub size: ImageSize,
     /// Steps.
@@ -33,9 +33,9 @@ pub struct ImageOutlook<'a> {
     pub tokens: &'a [usize],
 }
 
-impl Reach {
+impl Throughput {
     /// Seconds that drawing takes once the model is loaded.
-    pub fn seconds(self, shapes: &ModelShapes, image: ImageOutlook<'_>) -> f64 {
+    pub fn seconds(self, shapes: &ModelShapes, image: ImageToEstimate<'_>) -> f64 {
         let flops = shapes.flops(image.size, image.tokens, Decoder::Full);
         let attention = image.tokens.len() as u64 * shapes.self_attention_flops(image.size);
         let rest = flops.step.saturating_sub(attention);
@@ -50,60 +50,18 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{TextEncoderSpec, TransformerSpec, VaeSpec};
-
-    fn published() -> ModelShapes {
-        ModelShapes {
-            text_encoder: TextEncoderSpec {
-                d_model: 4096,
-                d_kv: 64,
-                d_ff: 10_240,
-                num_layers: 24,
-                num_heads: 64,
-                vocab_size: 32_128,
-                relative_attention_num_buckets: 32,
-                relative_attention_max_distance: 128,
-                layer_norm_epsilon: 1e-6,
-            },
-            transformer: TransformerSpec {
-                num_layers: 28,
-                num_attention_heads: 16,
-                attention_head_dim: 72,
-                in_channels: 4,
-                out_channels: 8,
-                patch_size: 2,
-                sample_size: 128,
-                caption_channels: 4096,
-                cross_attention_dim: 1152,
-                interpolation_scale: 2.0,
-                use_additional_conditions: true,
-                attention_bias: true,
-                norm_eps: 1e-6,
-            },
-            vae: VaeSpec {
-                block_out_channels: vec![128, 256, 512, 512],
-                layers_per_block: 2,
-                latent_channels: 4,
-                out_channels: 3,
-                norm_num_groups: 32,
-                scaling_factor: 0.18215,
-                use_post_quant_conv: true,
-                mid_block_add_attention: true,
-            },
-            tiny_vae: None,
-        }
-    }
+    use crate::bench::flops::tests::published;
 
     /// Measured: 95.8 s at a peak of 437 GFLOP/s (AMD EPYC, two cores), 31.5 s at 1.9 TFLOP/s (Intel Xeon with AMX, two cores).
     #[test]
     fn the_published_model_takes_about_what_was_measured() {
-        let image = ImageOutlook {
+        let image = ImageToEstimate {
             size: ImageSize::new(1024, 1024).unwrap(),
             steps: 4,
             tokens: &[16],
         };
         for (peak, measured) in [(437e9, 95.8), (1.9e12, 31.5)] {
-            let seconds = Reach { peak, cores: 2 }.seconds(&published(), image);
+            let seconds = Throughput { peak, cores: 2 }.seconds(&published(), image);
             let ratio = seconds / measured;
             assert!((0.75..1.33).contains(&ratio), "{seconds} for {measured}");
         }
@@ -111,18 +69,18 @@ mod tests {
 
     #[test]
     fn guidance_and_steps_cost_what_they_compute() {
-        let reach = Reach {
+        let throughput = Throughput {
             peak: 437e9,
             cores: 2,
         };
         let size = ImageSize::new(512, 512).unwrap();
         let seconds = |steps, tokens: &[usize]| {
-            let image = ImageOutlook {
+            let image = ImageToEstimate {
                 size,
                 steps,
                 tokens,
             };
-            reach.seconds(&published(), image)
+            throughput.seconds(&published(), image)
         };
         let one = seconds(5, &[16]) - seconds(4, &[16]);
         let guided = seconds(5, &[16, 16]) - seconds(4, &[16, 16]);

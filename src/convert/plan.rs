@@ -15,7 +15,7 @@ use crate::model::{
 
 /// A model that a conversion would make.
 #[derive(Debug, Clone)]
-pub struct Outlook {
+pub struct ConversionPlan {
     /// Which pipeline it belongs to.
     pub pipeline: PipelineClass,
     /// What it draws unless asked otherwise.
@@ -29,12 +29,12 @@ pub struct Outlook {
     /// The autoencoder.
     pub vae: VaeSpec,
     /// Text encoder, transformer and VAE decoder, in the order in which they come.
-    pub components: [ComponentOutlook; 3],
+    pub components: [ComponentPlan; 3],
 }
 
 /// One component of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ComponentOutlook {
+pub struct ComponentPlan {
     /// Its folder in the checkpoint.
     pub name: &'static str,
     /// How its weights will be stored.
@@ -47,7 +47,7 @@ pub struct ComponentOutlook {
     pub unused: Option<UnusedTensors>,
 }
 
-impl Outlook {
+impl ConversionPlan {
     /// Judges the checkpoint with the small files below `folder`, whose weights have the headers that `headers` gives for each
     /// component. They are to be stored as `weights`.
     ///
@@ -60,9 +60,9 @@ impl Outlook {
     ) -> Result<Self, ConvertError> {
         let checkpoint = Checkpoint::of_headers(folder, headers, weights)?;
         let components = [
-            outlook_of(&checkpoint.text_encoder, weights.text_encoder),
-            outlook_of(&checkpoint.transformer, weights.transformer),
-            outlook_of(&checkpoint.vae_decoder, weights.vae_decoder),
+            component_plan(&checkpoint.text_encoder, weights.text_encoder),
+            component_plan(&checkpoint.transformer, weights.transformer),
+            component_plan(&checkpoint.vae_decoder, weights.vae_decoder),
         ];
         Ok(Self {
             pipeline: checkpoint.pages.index.class,
@@ -84,8 +84,8 @@ impl Outlook {
     }
 }
 
-fn outlook_of(part: &dyn Part, weights: WeightsFormat) -> ComponentOutlook {
-    ComponentOutlook {
+fn component_plan(part: &dyn Part, weights: WeightsFormat) -> ComponentPlan {
+    ComponentPlan {
         name: part.name(),
         weights,
         source_bytes: part.bytes(),
