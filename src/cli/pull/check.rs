@@ -11,7 +11,7 @@ use crate::bench::{Effort, PeakOptions, Throughput, matmul_peak};
 use crate::cli::say;
 use crate::convert::{ComponentWeights, ConversionPlan};
 use crate::engine::Runtime;
-use crate::model::{UnusedTensors, size_in_words};
+use crate::model::{UnusedTensors, instruction_set, size_in_words};
 use crate::pull::{Inspection, PullError, PullOptions, inspect};
 use crate::telemetry::cpus;
 
@@ -155,7 +155,11 @@ fn throughput(app: &App, progress: &PullProgress) -> Option<Throughput> {
     let stopped = || crate::pull::Progress::cancelled(progress);
     let peak = matmul_peak(&mut runtime, &options, &stopped).ok()?;
     let cores = threads.map_or_else(cpus, usize::from);
-    Some(Throughput { peak, cores })
+    Some(Throughput {
+        peak,
+        cores,
+        has_tiles: instruction_set().contains(&"AMX-BF16"),
+    })
 }
 
 fn lines(report: &Report<'_>, total_bytes: u64) -> Vec<String> {
