@@ -1,6 +1,7 @@
 //! The composition root: settings → runtime → model → a pipeline that draws.
 
 pub mod bench;
+mod home_folders;
 pub mod inventory;
 pub mod judge;
 mod memory;
@@ -11,7 +12,6 @@ pub mod pulled;
 pub mod quantize;
 pub mod serve;
 pub mod shell;
-mod shelves;
 mod text;
 
 use std::io;

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 
+use super::home_folders::{self, HomeFolder};
 use super::names::Names;
-use super::shelves::{self, Shelved};
 use crate::config::{Environment, ModelHome, OwnPlace, hub_cache_folder};
 use crate::convert::is_tiny_vae;
 use crate::model::{
-    EMBEDDED_NAME, Manifest, ModelDirectory, ModelError, ModelIndex, PipelineClass,
+    EMBEDDED_NAME, Manifest, ModelDirectory, ModelError, ModelIndex, PipelineClass, bytes_below,
     has_embedded_model, variants,
 };
 use crate::pull::{CachedRepository, Repository, pulled_repository};
@@ -108,9 +108,9 @@ impl Inventory {
     /// When the home's place makes no sense.
     pub fn of(environment: &Environment) -> Result<Self> {
         let home = ModelHome::of(environment)?;
-        let shelved = |place| {
+        let found = |place| {
             home.as_ref()
-                .map(|home| shelves::all(home, place))
+                .map(|home| home_folders::all(home, place))
                 .unwrap_or_default()
         };
         let embedded = ListedModel {
@@ -124,12 +124,12 @@ impl Inventory {
             .then_some(embedded)
             .into_iter()
             .collect();
-        models.extend(shelved(OwnPlace::Models).into_iter().map(ListedModel::of));
+        models.extend(found(OwnPlace::Models).into_iter().map(ListedModel::of));
         let hub_cache = hub_cache_folder(environment).filter(|cache| cache.is_dir());
         let names = Names::of(environment);
-        let mut checkpoints: Vec<ListedCheckpoint> = shelved(OwnPlace::Checkpoints)
+        let mut checkpoints: Vec<ListedCheckpoint> = found(OwnPlace::Checkpoints)
             .into_iter()
-            .map(|shelved| ListedCheckpoint::of(shelved, names))
+            .map(|found| ListedCheckpoint::of(found, names))
             .collect();
         for repository in hub_cache
             .iter()
@@ -160,9 +160,9 @@ impl Inventory {
 }
 
 impl ListedModel {
-    fn of(shelved: Shelved) -> Self {
-        let (made, problem) = look(&shelved.folder);
-        let variants = variants(&shelved.folder).into_iter().map(|folder| {
+    fn of(found: HomeFolder) -> Self {
+        let (made, problem) = look(&found.folder);
+        let variants = variants(&found.folder).into_iter().map(|folder| {
             let (made, problem) = look(&folder);
             let name = folder.file_name().unwrap_or_default();
             ListedVariant {
@@ -172,9 +172,9 @@ impl ListedModel {
             }
         });
         Self {
-            name: shelved.name,
+            name: found.name,
             variants: variants.collect(),
-            directory: Some(shelved.folder),
+            directory: Some(found.folder),
             made,
             problem,
         }
@@ -223,8 +223,8 @@ impl Made {
 }
 
 impl ListedCheckpoint {
-    fn of(shelved: Shelved, names: Names<'_>) -> Self {
-        let folder = &shelved.folder;
+    fn of(found: HomeFolder, names: Names<'_>) -> Self {
+        let folder = &found.folder;
         let is_tiny = is_tiny_vae(folder);
         let index = folder.join("model_index.json");
         let pipeline = fs::read_to_string(&index)
@@ -232,7 +232,7 @@ impl ListedCheckpoint {
             .and_then(|text| ModelIndex::from_json(&text).ok())
             .map(|index| index.class);
         let (problem, next) = if is_tiny {
-            let next = format!("pixart convert {} --output MODEL", shelved.name);
+            let next = format!("pixart convert {} --output MODEL", found.name);
             (None, next)
         } else if index.exists() {
             let problem = pipeline
@@ -241,7 +241,7 @@ impl ListedCheckpoint {
             (problem, names.converting(folder))
         } else {
             let problem = "its pull was interrupted".to_owned();
-            (Some(problem), format!("pixart pull {}", shelved.name))
+            (Some(problem), format!("pixart pull {}", found.name))
         };
         Self {
             place: CheckpointPlace::Home,
@@ -249,8 +249,8 @@ impl ListedCheckpoint {
             pipeline,
             problem,
             next,
-            name: shelved.name,
-            directory: shelved.folder,
+            name: found.name,
+            directory: found.folder,
         }
     }
 
@@ -280,7 +280,7 @@ impl ListedCheckpoint {
     }
 }
 
-/// What 'pixart pull --convert' has begun and not ended: hidden folders beside the models that will be.
+/// What 'pixart pull --convert' has started and not finished: hidden folders beside the models that will be.
 fn on_their_way(models: &Path) -> Vec<ListedCheckpoint> {
     let inside = |folder: &Path| -> Vec<PathBuf> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -302,7 +302,7 @@ fn on_their_way(models: &Path) -> Vec<ListedCheckpoint> {
         .into_iter()
         .filter_map(|folder| {
             let repository = pulled_repository(&folder)?;
-            let name = shelves::name_of(&repository);
+            let name = home_folders::name_of(&repository);
             Some(ListedCheckpoint {
                 next: format!("pixart pull {name} --convert"),
                 name,
@@ -314,18 +314,4 @@ fn on_their_way(models: &Path) -> Vec<ListedCheckpoint> {
             })
         })
         .collect()
-}
-
-/// Length of the files below a folder, two deep as checkpoints are.
-fn bytes_below(folder: &Path) -> u64 {
-    fn below(folder: &Path, depth: usize) -> u64 {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let lengths = entries.map(|entry| match fs::metadata(entry.path()) {
-            Ok(found) if found.is_dir() && depth > 0 => below(&entry.path(), depth - 1),
-            Ok(found) if found.is_file() => found.len(),
-            _ => 0,
-        });
-        lengths.sum()
-    }
-    below(folder, 2)
 }

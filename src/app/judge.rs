@@ -15,7 +15,7 @@ use crate::bench::{ImageToEstimate, ModelShapes, Throughput};
 use crate::config::Precision;
 use crate::convert::{ComponentPlan, ComponentWeights, ConversionPlan, ConvertError, Header};
 use crate::domain::ImageSize;
-use crate::model::{ModelIndex, NoSpace, PipelineClass, check_free_space, free_bytes};
+use crate::model::{ModelIndex, NoSpace, PipelineClass, bytes_below, check_free_space, free_bytes};
 use crate::pull::{Inspection, PullError, WeightsHeader};
 
 /// Tokens of a prompt of a sentence or two; the estimate hardly depends on them.
@@ -165,13 +165,12 @@ pub fn needs(
 ) -> Needs {
     let fetch_bytes = inspection.total_bytes;
     let model_bytes: u64 = plan.components.iter().map(|part| part.model_bytes).sum();
-    let (peak_bytes, kept_bytes) = match converting {
-        Converting::Later => (fetch_bytes, fetch_bytes),
-        Converting::AsItComes => (peak_of(inspection, plan), model_bytes),
-    };
-    let here = match converting {
-        Converting::Later => output.to_owned(),
-        Converting::AsItComes => work_folder(output).unwrap_or_else(|_| output.to_owned()),
+    let (peak_bytes, kept_bytes, here) = match converting {
+        Converting::Later => (fetch_bytes, fetch_bytes, output.to_owned()),
+        Converting::AsItComes => {
+            let work = work_folder(output).unwrap_or_else(|_| output.to_owned());
+            (peak_of(inspection, plan), model_bytes, work)
+        }
     };
     let folder = existing(output);
     let demand = demand(plan, precision);
@@ -230,18 +229,6 @@ fn demand(plan: &ConversionPlan, precision: Precision) -> Demand {
         precision,
         resident_text_encoder: true,
     }
-}
-
-/// Length of all files in a folder, links not followed.
-fn bytes_below(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
-            Ok(metadata) => metadata.len(),
-            Err(_) => 0,
-        })
-        .sum()
 }
 
 /// The folder itself, or the nearest one above that is there.

@@ -8,9 +8,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::home_folders::{self, HomeFolder, name_of, place_of};
 pub use super::name_error::NameError;
 use super::shell::quoted;
-use super::shelves::{self, Shelved, name_of, place_of};
 use crate::config::{Environment, ModelHome, OwnPlace, PUBLIC_HUB, hub_address, hub_cache_folder};
 use crate::convert::is_tiny_vae;
 use crate::model::{EMBEDDED_NAME, ForeignModel, Manifest, VARIANTS, has_embedded_model};
@@ -62,7 +62,7 @@ impl<'a> Names<'a> {
         let home = ModelHome::of(self.environment)?;
         let models = home
             .as_ref()
-            .map(|home| shelves::all(home, OwnPlace::Models))
+            .map(|home| home_folders::all(home, OwnPlace::Models))
             .unwrap_or_default();
         match one_of(&models, &name_of(&repository))? {
             Some(model) => Ok(match variant {
@@ -95,7 +95,7 @@ impl<'a> Names<'a> {
         let home = ModelHome::of(self.environment)?;
         let pulled = home
             .as_ref()
-            .map(|home| shelves::all(home, OwnPlace::Checkpoints))
+            .map(|home| home_folders::all(home, OwnPlace::Checkpoints))
             .unwrap_or_default();
         if let Some(found) = one_of(&pulled, &name_of(&repository))? {
             return checkpoint_at(found.folder.clone());
@@ -135,7 +135,7 @@ impl<'a> Names<'a> {
     /// Where the model of a checkpoint goes when nothing else is said.
     ///
     /// # Errors
-    /// When there is no home, or the place cannot be told or is taken.
+    /// When there is no home, or the place is not known or is taken.
     pub fn place_of_model_of(self, checkpoint: &FoundCheckpoint) -> Result<PathBuf, NameError> {
         if let Some(repository) = &checkpoint.repository {
             return self.place_of(OwnPlace::Models, repository);
@@ -160,12 +160,12 @@ impl<'a> Names<'a> {
     /// What a command line calls a model: its name where it is in the home, its path elsewhere.
     pub fn spelled(self, model: &Path) -> String {
         let home = ModelHome::of(self.environment).ok().flatten();
-        let shelved = home.map(|home| shelves::all(&home, OwnPlace::Models));
-        let shelved = shelved.into_iter().flatten();
-        let found = shelved.into_iter().find(|shelved| {
-            shelved.folder == model && self.there(Path::new(&shelved.name)).is_none()
-        });
-        found.map_or_else(|| quoted(model), |shelved| quoted(shelved.name))
+        let models = home.map(|home| home_folders::all(&home, OwnPlace::Models));
+        let found = models
+            .into_iter()
+            .flatten()
+            .find(|found| found.folder == model && self.there(Path::new(&found.name)).is_none());
+        found.map_or_else(|| quoted(model), |found| quoted(found.name))
     }
 
     /// What to do with a checkpoint that was pulled to a folder.
@@ -260,7 +260,7 @@ impl<'a> Names<'a> {
         let model = || {
             let home = ModelHome::of(self.environment).ok()??;
             let repository = self.named(given.to_str()?).ok()??;
-            let models = shelves::all(&home, OwnPlace::Models);
+            let models = home_folders::all(&home, OwnPlace::Models);
             one_of(&models, &name_of(&repository)).ok()?.cloned()
         };
         model().map_or_else(String::new, |model| {
@@ -276,7 +276,7 @@ impl<'a> Names<'a> {
         text: &str,
         repository: &Repository,
         home: Option<&ModelHome>,
-        models: &[Shelved],
+        models: &[HomeFolder],
     ) -> NameError {
         let name = name_of(repository);
         if let Ok(found) = self.checkpoint(Path::new(&name)) {
@@ -355,16 +355,16 @@ fn is_path(text: &str) -> bool {
 }
 
 /// The one of this full name, or of this name alone; the case of letters counts where it must.
-fn one_of<'a>(all: &'a [Shelved], name: &str) -> Result<Option<&'a Shelved>, NameError> {
-    let own = |shelved: &'a Shelved| shelved.name.split_once('/').map_or("", |(_, own)| own);
-    let rules: [&dyn Fn(&'a Shelved) -> bool; 4] = [
-        &|shelved| shelved.name == name,
-        &|shelved| own(shelved) == name,
-        &|shelved| shelved.name.eq_ignore_ascii_case(name),
-        &|shelved| own(shelved).eq_ignore_ascii_case(name),
+fn one_of<'a>(all: &'a [HomeFolder], name: &str) -> Result<Option<&'a HomeFolder>, NameError> {
+    let own = |found: &'a HomeFolder| found.name.split_once('/').map_or("", |(_, own)| own);
+    let rules: [&dyn Fn(&'a HomeFolder) -> bool; 4] = [
+        &|found| found.name == name,
+        &|found| own(found) == name,
+        &|found| found.name.eq_ignore_ascii_case(name),
+        &|found| own(found).eq_ignore_ascii_case(name),
     ];
     for rule in rules {
-        let found: Vec<&Shelved> = all.iter().filter(|shelved| rule(shelved)).collect();
+        let found: Vec<&HomeFolder> = all.iter().filter(|found| rule(found)).collect();
         match found[..] {
             [] => {}
             [one] => return Ok(Some(one)),

@@ -126,7 +126,7 @@ impl Pull {
 
 /// A repository, or its address on the hub that is asked.
 fn repository(text: &str) -> Result<Repository, InvalidRepository> {
-    // An address that makes no sense is told later, as such.
+    // HF_ENDPOINT itself is checked later, where its error has a message of its own.
     let hub = hub_address(&Environment::of_process());
     Repository::read(text, hub.as_deref().unwrap_or(PUBLIC_HUB))
 }

@@ -21,6 +21,8 @@ pub(super) struct Pages {
     pub(super) transformer: TransformerSpec,
     pub(super) vae_decoder: VaeSpec,
     tokenizer: Vec<(&'static str, Vec<u8>)>,
+    pub(super) scheduler_config: SchedulerConfig,
+    /// Its text, which is copied.
     scheduler: String,
 }
 
@@ -129,10 +131,11 @@ impl Pages {
 
         let scheduler_path = directory.join(ModelDirectory::SCHEDULER);
         let scheduler = read_source_text(&scheduler_path)?;
-        SchedulerConfig::from_json(&scheduler).map_err(|source| ConvertError::Config {
-            path: scheduler_path,
-            detail: source.to_string(),
-        })?;
+        let scheduler_config =
+            SchedulerConfig::from_json(&scheduler).map_err(|source| ConvertError::Config {
+                path: scheduler_path,
+                detail: source.to_string(),
+            })?;
 
         let (text_encoder, _) = Component::text_encoder().read(directory)?;
         let (transformer, _) = Component::transformer().read(directory)?;
@@ -153,18 +156,11 @@ impl Pages {
             index,
             defaults,
             tokenizer: tokenizer_files(directory, text_encoder.vocab_size)?,
+            scheduler_config,
             scheduler,
             text_encoder,
             transformer,
             vae_decoder,
-        })
-    }
-
-    /// The scheduler's configuration.
-    pub(super) fn scheduler_config(&self) -> Result<SchedulerConfig, ConvertError> {
-        SchedulerConfig::from_json(&self.scheduler).map_err(|source| ConvertError::Config {
-            path: ModelDirectory::SCHEDULER.into(),
-            detail: source.to_string(),
         })
     }
 

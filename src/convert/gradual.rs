@@ -193,27 +193,24 @@ impl Gradual {
             _ => there.and_then(|there| unused_of(there, component)),
         };
         let entries = Entries {
-            text_encoder: ComponentEntry {
-                spec: pages.text_encoder.clone(),
-                weights: weights.text_encoder,
-                fingerprint: key("text_encoder"),
-                quantization: None,
-                unused_tensors: unused("text_encoder"),
-            },
-            transformer: ComponentEntry {
-                spec: pages.transformer.clone(),
-                weights: weights.transformer,
-                fingerprint: key("transformer"),
-                quantization: None,
-                unused_tensors: unused("transformer"),
-            },
-            vae_decoder: ComponentEntry {
-                spec: pages.vae_decoder.clone(),
-                weights: weights.vae_decoder,
-                fingerprint: key("vae"),
-                quantization: None,
-                unused_tensors: unused("vae"),
-            },
+            text_encoder: entry(
+                &pages.text_encoder,
+                weights.text_encoder,
+                key("text_encoder"),
+                unused("text_encoder"),
+            ),
+            transformer: entry(
+                &pages.transformer,
+                weights.transformer,
+                key("transformer"),
+                unused("transformer"),
+            ),
+            vae_decoder: entry(
+                &pages.vae_decoder,
+                weights.vae_decoder,
+                key("vae"),
+                unused("vae"),
+            ),
             // No published pipeline has one; `add_tiny_vae` adds it.
             tiny_vae_decoder: staging.keep_tiny_vae(&pages.vae_decoder)?,
         };
@@ -276,6 +273,21 @@ impl Gradual {
         for name in names(component) {
             let _ = fs::remove_file(self.options.work.join(name));
         }
+    }
+}
+
+fn entry<Spec: Clone>(
+    spec: &Spec,
+    weights: WeightsFormat,
+    key: String,
+    unused: Option<UnusedTensors>,
+) -> ComponentEntry<Spec> {
+    ComponentEntry {
+        spec: spec.clone(),
+        weights,
+        fingerprint: key,
+        quantization: None,
+        unused_tensors: unused,
     }
 }
 

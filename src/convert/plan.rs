@@ -66,7 +66,7 @@ impl ConversionPlan {
         ];
         Ok(Self {
             pipeline: checkpoint.pages.index.class,
-            scheduler: checkpoint.pages.scheduler_config()?,
+            scheduler: checkpoint.pages.scheduler_config,
             defaults: checkpoint.pages.defaults,
             text_encoder: checkpoint.text_encoder.spec,
             transformer: checkpoint.transformer.spec,

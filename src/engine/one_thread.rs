@@ -15,7 +15,7 @@ use roxmltree::{Document, Node};
 
 use super::Runtime;
 use crate::config::Precision;
-use crate::model::instruction_set;
+use crate::model::has_amx_bf16;
 
 /// Longest `.xml` that is searched. That of a published text encoder has 1 MB.
 const MAX_XML_BYTES: u64 = 256 << 20;
@@ -36,7 +36,7 @@ impl Machine {
     fn here(threads: Option<u16>, capabilities: &[String]) -> Self {
         let cores = physical_cores();
         Self {
-            has_amx_bf16: instruction_set().contains(&"AMX-BF16"),
+            has_amx_bf16: has_amx_bf16(),
             prefers_bf16: capabilities.iter().any(|can| can == "BF16"),
             // The runtime takes no more threads than there are cores, whatever it is asked for.
             threads: threads.map_or(cores, |threads| cores.min(threads.into())),

@@ -1,5 +1,6 @@
 //! Room on a disk: told before gigabytes are written, not after.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -44,6 +45,20 @@ pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
     let told = rustix::fs::statvfs(folder).ok()?;
     // Some file systems of containers tell nothing and say so with zeros.
     (told.f_blocks > 0).then(|| told.f_bavail.saturating_mul(told.f_frsize))
+}
+
+/// Length of the files below a folder, two deep as checkpoints are; links count as what they lead to.
+pub(crate) fn bytes_below(folder: &Path) -> u64 {
+    fn below(folder: &Path, depth: usize) -> u64 {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let lengths = entries.map(|entry| match fs::metadata(entry.path()) {
+            Ok(found) if found.is_dir() && depth > 0 => below(&entry.path(), depth - 1),
+            Ok(found) if found.is_file() => found.len(),
+            _ => 0,
+        });
+        lengths.sum()
+    }
+    below(folder, 2)
 }
 
 /// In GB, and in MB where that says more.

@@ -2,12 +2,20 @@
 
 use std::fs;
 
+/// Tiles of bf16.
+const AMX_BF16: &str = "AMX-BF16";
+
 /// The extensions of the instruction set that OpenVINO's CPU kernels are chosen by, as far as this processor has them, by the names
 /// that its maker gives them.
 pub fn instruction_set() -> Vec<&'static str> {
     let mut found = extensions();
     found.extend(tiles());
     found
+}
+
+/// Whether it multiplies matrices of bf16 in tiles (AMX).
+pub fn has_amx_bf16() -> bool {
+    tiles().contains(&AMX_BF16)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -40,7 +48,7 @@ fn tiles() -> Vec<&'static str> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
     let flags: Vec<&str> = flags.unwrap_or_default().split_whitespace().collect();
-    [("amx_int8", "AMX-INT8"), ("amx_bf16", "AMX-BF16")]
+    [("amx_int8", "AMX-INT8"), ("amx_bf16", AMX_BF16)]
         .into_iter()
         .filter_map(|(flag, name)| flags.contains(&flag).then_some(name))
         .collect()

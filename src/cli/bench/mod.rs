@@ -142,7 +142,10 @@ impl Bench {
         let matmul = if self.no_peak {
             None
         } else {
-            Some(interrupt.attended(|| peak(app, &mut runtime, interrupt))?)
+            Some(
+                interrupt
+                    .attended(|| peak(app, &mut runtime, Effort::Thorough, &|| interrupt.came()))?,
+            )
         };
         let model = self.find(app, &mut runtime, interrupt)?;
         let shapes = model.shapes();
@@ -254,7 +257,12 @@ impl Bench {
 }
 
 /// The machine's matmul peak with the settings of the model.
-fn peak(app: &App, runtime: &mut Runtime, interrupt: &Interrupt) -> Result<f64> {
+pub(super) fn peak(
+    app: &App,
+    runtime: &mut Runtime,
+    effort: Effort,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<f64> {
     let folder = tempfile::tempdir().context("the matmul peak needs 17 MB for temporary files")?;
     let openvino = &app.settings().openvino;
     let options = PeakOptions {
@@ -262,9 +270,9 @@ fn peak(app: &App, runtime: &mut Runtime, interrupt: &Interrupt) -> Result<f64> 
         precision: openvino.precision,
         threads: (openvino.threads > 0).then_some(openvino.threads),
         folder: folder.path(),
-        effort: Effort::Thorough,
+        effort,
     };
-    Ok(matmul_peak(runtime, &options, &|| interrupt.came())?)
+    Ok(matmul_peak(runtime, &options, cancelled)?)
 }
 
 /// The file of `--json`, which is refused before anything is measured.

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Bench;
 use crate::app::App;
-use crate::bench::{Comparison, Report, compare};
+use crate::bench::{Comparison, Effort, Report, compare};
 use crate::cli::Common;
 use crate::cli::progress::{BenchBar, Interrupt};
 use crate::config::Environment;
@@ -31,12 +31,15 @@ pub(super) fn measure(
     app: &App,
     interrupt: &Interrupt,
 ) -> Result<Comparison> {
-    let peak = if bench.no_peak {
-        None
-    } else {
-        let mut runtime = app.runtime()?;
-        Some(interrupt.attended(|| super::peak(app, &mut runtime, interrupt))?)
-    };
+    let peak =
+        if bench.no_peak {
+            None
+        } else {
+            let mut runtime = app.runtime()?;
+            Some(interrupt.attended(|| {
+                super::peak(app, &mut runtime, Effort::Thorough, &|| interrupt.came())
+            })?)
+        };
     let settings = bench.model.settings()?;
     let models = [
         Side {

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::app::judge::{Converting, DefaultImage, Judged, Needs, in_words, judge, needs};
-use crate::bench::{Effort, PeakOptions, Throughput, matmul_peak};
+use crate::bench::{Effort, Throughput};
+use crate::cli::bench::peak;
 use crate::cli::say;
 use crate::convert::{ComponentWeights, ConversionPlan};
-use crate::engine::Runtime;
-use crate::model::{UnusedTensors, instruction_set, size_in_words};
+use crate::model::{UnusedTensors, has_amx_bf16, size_in_words};
 use crate::pull::{Inspection, PullError, PullOptions, inspect};
 use crate::telemetry::cpus;
 
@@ -141,24 +141,13 @@ impl Check<'_> {
 
 /// What this machine reaches. None where there is no runtime: the check does without.
 fn throughput(app: &App, progress: &PullProgress) -> Option<Throughput> {
-    let openvino = &app.settings().openvino;
-    let folder = tempfile::tempdir().ok()?;
-    let threads = (openvino.threads > 0).then_some(openvino.threads);
-    let options = PeakOptions {
-        device: &openvino.device,
-        precision: openvino.precision,
-        threads,
-        folder: folder.path(),
-        effort: Effort::Quick,
-    };
-    let mut runtime: Runtime = app.runtime().ok()?;
+    let mut runtime = app.runtime().ok()?;
     let stopped = || crate::pull::Progress::cancelled(progress);
-    let peak = matmul_peak(&mut runtime, &options, &stopped).ok()?;
-    let cores = threads.map_or_else(cpus, usize::from);
+    let threads = app.settings().openvino.threads;
     Some(Throughput {
-        peak,
-        cores,
-        has_tiles: instruction_set().contains(&"AMX-BF16"),
+        peak: peak(app, &mut runtime, Effort::Quick, &stopped).ok()?,
+        cores: if threads > 0 { threads.into() } else { cpus() },
+        has_tiles: has_amx_bf16(),
     })
 }
 

@@ -12,7 +12,7 @@ use crate::pull::Repository;
 
 /// A folder of the home with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shelved {
+pub(super) struct HomeFolder {
     pub(super) name: String,
     pub(super) folder: PathBuf,
 }
@@ -39,14 +39,14 @@ pub(super) fn place_of(home: &ModelHome, place: OwnPlace, name: &str) -> PathBuf
 }
 
 /// Everything in one half of the home, by name. Hidden folders are in the making.
-pub(super) fn all(home: &ModelHome, place: OwnPlace) -> Vec<Shelved> {
+pub(super) fn all(home: &ModelHome, place: OwnPlace) -> Vec<HomeFolder> {
     let mut all = Vec::new();
     for owner in folders(&home.place(place)) {
         let inside = folders(&owner);
         if is_one(&owner) || inside.is_empty() {
-            all.extend(shelved(&owner, None));
+            all.extend(found(&owner, None));
         } else {
-            all.extend(inside.iter().filter_map(|path| shelved(path, Some(&owner))));
+            all.extend(inside.iter().filter_map(|path| found(path, Some(&owner))));
         }
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -66,10 +66,10 @@ fn is_one(folder: &Path) -> bool {
     .any(|name| folder.join(name).exists())
 }
 
-fn shelved(folder: &Path, owner: Option<&Path>) -> Option<Shelved> {
+fn found(folder: &Path, owner: Option<&Path>) -> Option<HomeFolder> {
     let called = |path: &Path| Some(path.file_name()?.to_str()?.to_owned());
     let own = called(folder)?.replace("%2F", "/").replace("%25", "%");
-    Some(Shelved {
+    Some(HomeFolder {
         name: match owner {
             Some(owner) => format!("{}/{own}", called(owner)?),
             None => own,
