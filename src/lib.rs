@@ -21,6 +21,9 @@
 //! | layer | room | what lives there |
 //! |---|---|---|
 //! | 0 | [`domain`] | what a picture is asked with and what comes back |
+//! | 0 | [`files`] | opens what others have put there: regular files alone, within bounds |
+//! | 0 | [`shown`] | makes text from elsewhere safe to show |
+//! | 0 | [`threads`] | work side by side, or one after the other where the system gives no thread |
 //! | 1 | [`config`] | file ← environment ← flags, resolved to `Settings` |
 //! | 1 | [`model`] | what a model directory is: configurations, manifest, files |
 //! | 1 | [`telemetry`] | every metric, and the set-up of the log |
@@ -48,6 +51,7 @@ pub mod config;
 pub mod convert;
 pub mod domain;
 pub mod engine;
+pub mod files;
 pub mod http;
 pub mod ir;
 pub mod jobs;
@@ -55,6 +59,8 @@ pub mod model;
 pub mod pipeline;
 pub mod pull;
 pub mod quantize;
+pub mod shown;
 pub mod synthesize;
 pub mod telemetry;
+pub mod threads;
 pub mod worker;

@@ -14,7 +14,7 @@ use crate::config::{Environment, ModelHome, OwnPlace, hub_cache_folder};
 use crate::convert::is_tiny_vae;
 use crate::model::{
     EMBEDDED_NAME, Manifest, ModelDirectory, ModelError, ModelIndex, PipelineClass, bytes_below,
-    has_embedded_model, variants,
+    has_embedded_model, read_text, variants,
 };
 use crate::pull::{CachedRepository, Repository, pulled_repository};
 
@@ -227,7 +227,7 @@ impl ListedCheckpoint {
         let folder = &found.folder;
         let is_tiny = is_tiny_vae(folder);
         let index = folder.join("model_index.json");
-        let pipeline = fs::read_to_string(&index)
+        let pipeline = read_text(&index)
             .ok()
             .and_then(|text| ModelIndex::from_json(&text).ok())
             .map(|index| index.class);
@@ -259,7 +259,7 @@ impl ListedCheckpoint {
         let snapshot = repository
             .snapshot(Repository::MAIN)
             .or_else(|| repository.only())?;
-        let index = fs::read_to_string(snapshot.folder.join("model_index.json")).ok()?;
+        let index = read_text(&snapshot.folder.join("model_index.json")).ok()?;
         let index = ModelIndex::from_json(&index).ok()?;
         let (_, dangling) = snapshot.names();
         let problem = dangling

@@ -1,8 +1,7 @@
 //! `[auth]`: the keys that open the service. Their text leaves this file for nobody: neither for a log nor for an error.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::Error as _;
@@ -10,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Value;
 
 use super::SettingsError;
+use crate::files;
 
 /// Largest file of keys that is read: a thousand of the longest ones are a quarter of it.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -164,16 +164,7 @@ impl AuthSettings {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("it has more than {MAX_FILE_BYTES} bytes"),
-        ));
-    }
+    let bytes = files::read(path, MAX_FILE_BYTES)?;
     // What is no UTF-8 becomes a character that no key has, and is told with its line.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -3,12 +3,12 @@
 //!
 //! Source of names, defaults and the words that mean yes: `constants.py` of `huggingface_hub` at its commit 03333b6.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 
 use super::hub::is_sendable;
 use super::{Environment, SettingsError};
+use crate::files;
 
 /// Longest file of a token; a token has 37 characters.
 const MAX_TOKEN_BYTES: u64 = 4096;
@@ -64,10 +64,7 @@ pub(super) fn stored_token(environment: &Environment) -> Result<Option<String>, 
     };
     let read = || -> io::Result<String> {
         let mut text = String::new();
-        let file = File::open(&path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is not a file"));
-        }
+        let file = files::open(&path)?;
         file.take(MAX_TOKEN_BYTES).read_to_string(&mut text)?;
         Ok(text)
     };
@@ -174,6 +171,6 @@ mod tests {
             "{told}"
         );
         let error = token(&[("HF_TOKEN_PATH", home)]).unwrap_err().to_string();
-        assert!(error.contains("not a file"), "{error}");
+        assert!(error.contains("Is a directory"), "{error}");
     }
 }

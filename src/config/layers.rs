@@ -7,11 +7,15 @@ use serde::Deserialize as _;
 use toml::{Table, Value};
 
 use super::{Settings, SettingsError};
+use crate::files;
+
+/// Longest settings file taken; the one with every key explained has 10 KB.
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// The settings of a file, which make sense by themselves: so its errors carry its line, and those of the layers above
 /// name their variable or flag.
 pub(super) fn read_file(path: &Path) -> Result<Table, SettingsError> {
-    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
+    let text = files::read_text(path, MAX_FILE_BYTES).map_err(|source| SettingsError::Read {
         path: path.to_owned(),
         source,
     })?;

@@ -1,8 +1,6 @@
 //! One component's way: configuration and weights in, IR out, ports checked.
 
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use sha2::{Digest, Sha256};
 
@@ -20,6 +18,7 @@ use crate::model::{
     ComponentEntry, ConfigError, ModelDirectory, TextEncoderSpec, TinyVaeSpec, TransformerSpec,
     UnusedTensors, VaeSpec, WeightsFormat, check_free_space, hex,
 };
+use crate::threads;
 
 /// The converter's revision: changes whenever the same source and options would give other files.
 pub const REVISION: u32 = 4;
@@ -387,15 +386,8 @@ pub(super) fn make_all(
     let folder = staging.path("");
     check_free_space(&folder, changed.iter().map(|part| part.bin_bytes()).sum())?;
     let together = Together::new(progress);
-    let outcomes: Vec<_> = thread::scope(|scope| {
-        let makers: Vec<_> = changed
-            .iter()
-            .map(|part| scope.spawn(|| together.watch(part.make(&folder, &together))))
-            .collect();
-        makers
-            .into_iter()
-            .map(|maker| maker.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect()
+    let outcomes = threads::map(&changed, changed.len(), |part| {
+        together.watch(part.make(&folder, &together))
     });
     let made = all_or_first_failure(outcomes)?;
     for (part, made) in changed.iter().zip(&made) {

@@ -17,10 +17,14 @@ use super::progress::warn_of_unused;
 use super::staging::Staging;
 use super::{ConvertError, Entries, Names, Progress};
 use crate::engine::Runtime;
+use crate::files;
 use crate::model::{
     ComponentEntry, FileEntry, Manifest, ModelDirectory, UnusedTensors, WeightsFormat,
     check_free_space, file_sha256, hex,
 };
+
+/// Longest note of a component taken; it names two files.
+const MAX_NOTE_BYTES: u64 = 1 << 20;
 
 /// Where to, and how.
 #[derive(Debug, Clone)]
@@ -256,13 +260,13 @@ impl Gradual {
 
     /// What is said of a component whose files have the length that they should have.
     fn note(&self, component: &str) -> Option<Note> {
-        let text = fs::read(self.note_path(component)).ok()?;
+        let text = files::read(&self.note_path(component), MAX_NOTE_BYTES).ok()?;
         let note: Note = serde_json::from_slice(&text).ok()?;
         let expected = names(component);
         let is_there = |(name, entry): (&String, &FileEntry)| {
             expected.contains(name)
                 && fs::metadata(self.options.work.join(name))
-                    .is_ok_and(|metadata| metadata.len() == entry.bytes)
+                    .is_ok_and(|metadata| metadata.is_file() && metadata.len() == entry.bytes)
         };
         (note.files.len() == expected.len() && note.files.iter().all(is_there)).then_some(note)
     }

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::ConvertError;
 use super::tensor_names::{OTHER_ARCHITECTURES, current_name, without_numbers};
+use crate::files;
 use crate::model::{UnusedTensors, WEIGHTS_VARIANTS, read_text};
 
 /// Longest header taken; the format's own limit.
@@ -205,7 +206,7 @@ impl WeightsSource {
             path: path.clone(),
             source,
         };
-        let mut file = File::open(&path).map_err(read)?;
+        let mut file = files::open(&path).map_err(read)?;
         let metadata = file.metadata().map_err(read)?;
         let length = metadata.len();
         let mut header = vec![0; 8];

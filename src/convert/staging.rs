@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::ConvertError;
 use super::progress::Progress;
+use crate::files;
 use crate::ir::BinSummary;
 use crate::model::{
     ComponentEntry, FileEntry, Manifest, ModelDirectory, Part, TinyVaeSpec, VARIANTS, VaeSpec,
@@ -129,7 +130,8 @@ impl Staging {
         })();
         written.map_err(|source| ConvertError::Write { path, source })?;
         let same = self.earlier.as_ref().is_some_and(|earlier| {
-            fs::read(earlier.path().join(name)).is_ok_and(|there| there == bytes)
+            files::read(&earlier.path().join(name), bytes.len() as u64)
+                .is_ok_and(|there| there == bytes)
         });
         self.note(
             name,
@@ -247,7 +249,9 @@ impl Staging {
             })?;
         }
         if fs::hard_link(&from, &to).is_err() {
-            fs::copy(&from, &to).map_err(|source| ConvertError::Write { path: to, source })?;
+            let copied = files::open(&from)
+                .and_then(|mut from| io::copy(&mut from, &mut File::create(&to)?));
+            copied.map_err(|source| ConvertError::Write { path: to, source })?;
         }
         self.files.insert(name, entry);
         Ok(())

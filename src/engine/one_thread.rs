@@ -15,6 +15,7 @@ use roxmltree::{Document, Node};
 
 use super::Runtime;
 use crate::config::Precision;
+use crate::files;
 use crate::model::has_amx_bf16;
 
 /// Longest `.xml` that is searched. That of a published text encoder has 1 MB.
@@ -81,11 +82,7 @@ fn safe_precision(asked: Precision, machine: Machine, xml: &Path) -> Precision {
 
 /// Whether the IR at `xml` may have one. An IR that cannot be read has: compiling it will say what is wrong.
 fn has_gated_feed_forward(xml: &Path) -> bool {
-    let is_short = fs::metadata(xml).is_ok_and(|metadata| metadata.len() <= MAX_XML_BYTES);
-    if !is_short {
-        return true;
-    }
-    fs::read_to_string(xml).map_or(true, |text| is_gated(&text))
+    files::read_text(xml, MAX_XML_BYTES).map_or(true, |text| is_gated(&text))
 }
 
 /// Whether a product of an activation and a matrix product goes into a matrix product.

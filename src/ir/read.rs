@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use thiserror::Error;
 use super::bin::BLOCK_BYTES;
 use super::graph::Graph;
 use super::layer::{ElementType, Layer, Mark, Value};
+use crate::files;
 
 /// Longest `.xml` taken. That of a published transformer has 2 MB.
 const MAX_XML_BYTES: u64 = 256 << 20;
@@ -74,17 +75,36 @@ impl Network {
             move |source| IrError::Read { path, source }
         };
         let bin_path = xml.with_extension("bin");
-        let bin = File::open(&bin_path).map_err(read(&bin_path))?;
-        let bin_bytes = bin.metadata().map_err(read(&bin_path))?.len();
+        let bin = files::open(&bin_path).map_err(read(&bin_path))?;
         let foreign = |detail: String| IrError::Foreign {
             path: xml.to_owned(),
             detail,
         };
-        if fs::metadata(xml).map_err(read(xml))?.len() > MAX_XML_BYTES {
-            return Err(foreign(format!("longer than {MAX_XML_BYTES} bytes")));
-        }
-        let text = fs::read_to_string(xml).map_err(read(xml))?;
-        let (name, layers) = parse(&text, bin_bytes).map_err(foreign)?;
+        let text = match files::read_text(xml, MAX_XML_BYTES) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(foreign(format!("longer than {MAX_XML_BYTES} bytes")));
+            }
+            Err(error) => return Err(read(xml)(error)),
+        };
+        Self::parse(&text, bin, xml)
+    }
+
+    /// Reads the `text` of the IR at `xml`, whose weights are in `bin`.
+    ///
+    /// # Errors
+    /// When the `.bin` cannot be looked at, or the text is not what [`Graph`] writes.
+    pub fn parse(text: &str, bin: File, xml: &Path) -> Result<Self, IrError> {
+        let bin_path = xml.with_extension("bin");
+        let read = |source| IrError::Read {
+            path: bin_path.clone(),
+            source,
+        };
+        let bin_bytes = bin.metadata().map_err(read)?.len();
+        let (name, layers) = parse(text, bin_bytes).map_err(|detail| IrError::Foreign {
+            path: xml.to_owned(),
+            detail,
+        })?;
         Ok(Self {
             name,
             layers,

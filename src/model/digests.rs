@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,9 +17,14 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::digest::{file_sha256, hex};
+use crate::files;
+use crate::threads;
 
 /// A file that changed a moment ago may change again within the same tick of its file system's clock.
 const SETTLED: Duration = Duration::from_secs(2);
+
+/// A model has some dozens of files, and each takes 250 bytes here.
+const MAX_RECORD_BYTES: u64 = 4 << 20;
 
 /// Where digests come from: every file read, or what an earlier start has kept.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -91,26 +96,15 @@ impl Digests {
             .as_ref()
             .and_then(|folder| record(folder, model));
         let known = record.as_deref().map(read).unwrap_or_default();
-        let found: Vec<io::Result<Known>> = thread::scope(|scope| {
-            let digest = |name: &&str| {
-                let (path, known) = (model.join(name), known.get(*name).cloned());
-                scope.spawn(move || digest(&path, known))
-            };
-            let running: Vec<_> = names.iter().map(digest).collect();
-            let panicked = || Err(io::Error::other("a panic while it was read"));
-            running
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|_| panicked()))
-                .collect()
-        });
-        let found = names
-            .iter()
-            .zip(found)
-            .map(|(&name, found)| match found {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let found = threads::map(names, threads, |&name| {
+            let path = model.join(name);
+            match digest(&path, known.get(name).cloned()) {
                 Ok(known) => Ok((name.to_owned(), known)),
-                Err(error) => Err((model.join(name), error)),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+                Err(error) => Err((path, error)),
+            }
+        });
+        let found = found.into_iter().collect::<Result<Vec<_>, _>>()?;
         let digests = found
             .iter()
             .map(|(_, known)| known.sha256.clone())
@@ -157,9 +151,16 @@ fn record(folder: &Path, model: &Path) -> Option<PathBuf> {
     Some(folder.join(format!("{}.json", &name[..32])))
 }
 
-/// What was kept; nothing where there is none, or it makes no sense.
+/// What was kept; nothing where there is none, it makes no sense, or somebody else could have written it.
 fn read(record: &Path) -> BTreeMap<String, Known> {
-    fs::read(record)
+    let read = || -> io::Result<Vec<u8>> {
+        let file = files::open(record)?;
+        match files::writable_by_others(&file.metadata()?) {
+            Some(_) => Ok(Vec::new()),
+            None => files::read_opened(&file, MAX_RECORD_BYTES),
+        }
+    };
+    read()
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default()
@@ -167,7 +168,11 @@ fn read(record: &Path) -> BTreeMap<String, Known> {
 
 fn write(record: &Path, kept: &BTreeMap<String, Known>) -> io::Result<()> {
     let folder = record.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
+    // Only this user may write to it: what lies in it is believed.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(folder)?;
     let mut file = NamedTempFile::new_in(folder)?;
     file.write_all(&serde_json::to_vec(kept)?)?;
     file.persist(record)?;
@@ -271,6 +276,20 @@ mod tests {
         fs::remove_dir_all(scene.kept()).unwrap();
         fs::write(scene.kept(), "a file where the folder should be").unwrap();
         assert_eq!(scene.digest(), expected);
+    }
+
+    #[test]
+    fn digests_that_another_user_could_have_written_are_not_believed() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let scene = Scene::new();
+        wait_until_settled();
+        scene.digest();
+        assert!(scene.forge());
+        assert_eq!(scene.digest(), "forged");
+        let record = record(&scene.kept(), &scene.model()).unwrap();
+        fs::set_permissions(&record, fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(scene.digest(), hex(&Sha256::digest("weights")));
     }
 
     #[test]

@@ -3,19 +3,20 @@
 //! Such a folder has the networks alone. Tokenizer, scheduler and the numbers that the pipeline needs come from the
 //! diffusers directory that the notebook started from.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::digest::hex;
+use super::digest::{file_sha256, hex};
 use super::digests::Digests;
 use super::directory::{ModelError, read_text};
 use super::index::ModelIndex;
 use super::spec::{TextEncoderSpec, TransformerSpec, VaeSpec};
 use super::{ConfigError, ModelDirectory};
+use crate::files;
 
 /// An opened folder of foreign IR.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +51,14 @@ pub enum NotebookFiles {
     /// `_int8` and `_int4` first.
     Quantised,
 }
+
+/// The configurations of a diffusers directory that numbers of the model come from.
+const CONFIGURATIONS: [&str; 4] = [
+    "model_index.json",
+    "text_encoder/config.json",
+    "transformer/config.json",
+    "vae/config.json",
+];
 
 impl ForeignModel {
     /// Whether `folder` looks like one: a transformer by the notebook's name and no manifest of ours.
@@ -110,7 +119,7 @@ impl ForeignModel {
         })
     }
 
-    /// One digest for the three networks.
+    /// One digest for the three networks and the pages of the diffusers directory that decide an image.
     ///
     /// # Errors
     /// When one cannot be read.
@@ -121,10 +130,23 @@ impl ForeignModel {
             .iter()
             .filter_map(|path| path.file_name()?.to_str())
             .collect();
-        let found = self
+        let mut found = self
             .digests
             .of(folder, &names)
             .map_err(|(path, source)| ModelError::Read { path, source })?;
+        let pages = CONFIGURATIONS
+            .iter()
+            .map(|name| self.checkpoint.join(name))
+            .chain([
+                self.checkpoint.join(ModelDirectory::SCHEDULER),
+                self.tokenizer()?,
+            ]);
+        for path in pages {
+            match file_sha256(&path) {
+                Ok((_, sha256)) => found.push(sha256),
+                Err(source) => return Err(ModelError::Read { path, source }),
+            }
+        }
         Ok(hex(&Sha256::digest(found.concat())))
     }
 
@@ -173,7 +195,7 @@ fn frozen_grid(xml: &Path, width: usize) -> Result<Option<(usize, usize)>, Model
     };
     let bin = xml.with_extension("bin");
     let read = || -> io::Result<Vec<u8>> {
-        let file = File::open(&bin)?;
+        let file = files::open(&bin)?;
         let bytes = table.tokens * table.token_bytes;
         // Nothing is sized by the .xml's word alone.
         if bytes as u64 > file.metadata()?.len() {

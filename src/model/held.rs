@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use tempfile::TempDir;
 
 use super::ModelError;
+use crate::files;
 
 /// Files as they were when they were opened.
 #[derive(Debug, Default)]
@@ -59,11 +60,11 @@ impl HeldFiles {
     /// Opens files. What is read from them should be read afterwards, so that no change goes unseen.
     ///
     /// # Errors
-    /// When one cannot be opened.
+    /// When one cannot be opened, or is no regular file.
     pub fn open(paths: impl IntoIterator<Item = PathBuf>) -> Result<Self, ModelError> {
         let hold = |path: PathBuf| {
             let open = || {
-                let file = File::open(&path)?;
+                let file = files::open(&path)?;
                 let then = State::of(&file.metadata()?)?;
                 Ok((file, then))
             };

@@ -18,6 +18,7 @@ use super::patience::LOOK_EVERY;
 use super::progress::Together;
 use super::selection::{Item, MODEL_INDEX};
 use super::{PullError, Repository};
+use crate::files;
 use crate::model::check_free_space;
 
 /// The page.
@@ -222,13 +223,12 @@ fn remove(path: &Path) -> Result<(), PullError> {
 
 /// The page of an earlier run. One that makes no sense, or names what is not below the folder, is none.
 fn read_page(path: &Path) -> io::Result<Option<Page>> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.len() <= MAX_PAGE_BYTES => {}
-        Ok(_) => return Ok(None),
+    let page: Option<Page> = match files::read(path, MAX_PAGE_BYTES) {
+        Ok(bytes) => serde_json::from_slice(&bytes).ok(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Ok(None),
         Err(error) => return Err(error),
-    }
-    let page: Option<Page> = serde_json::from_slice(&fs::read(path)?).ok();
+    };
     Ok(page.filter(|page| page.files.iter().all(|name| is_plain_path(name))))
 }
 

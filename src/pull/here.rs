@@ -19,6 +19,7 @@ use super::selection::Item;
 use super::transfer::digest_of;
 use super::{MAX_DOCUMENT_BYTES, PullError, Repository};
 use crate::config::HubSettings;
+use crate::files;
 use crate::model::hex;
 
 /// The hub's cache, for one repository.
@@ -77,7 +78,7 @@ impl Here {
         let path = self.cached.as_ref()?.file(commit, name);
         let read = || -> io::Result<Vec<u8>> {
             let mut bytes = Vec::new();
-            let file = File::open(&path)?;
+            let file = files::open(&path)?;
             file.take(MAX_DOCUMENT_BYTES).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
@@ -116,7 +117,7 @@ impl Here {
             return refusal(format!("{} has no whole {}", self.cache, item.remote));
         };
         if let Some(expected) = &item.listed.sha256 {
-            let digest = File::open(&source).and_then(|mut file| digest_of(&mut file, together));
+            let digest = files::open(&source).and_then(|mut file| digest_of(&mut file, together));
             if together.stopped() {
                 return Err(PullError::Cancelled);
             }
@@ -139,7 +140,7 @@ impl Here {
                 _ => {}
             }
             if !item.is_of_weights() || fs::hard_link(&source, &aside).is_err() {
-                fs::copy(&source, &aside)?;
+                io::copy(&mut files::open(&source)?, &mut File::create(&aside)?)?;
             }
             fs::rename(&aside, &place)
         };

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::listing::is_plain_path;
+use crate::files;
 
 /// What a repository's folder is called, before its name.
 const PREFIX: &str = "models--";
@@ -67,14 +68,10 @@ impl CachedRepository {
     /// Its files at a branch, tag or commit, where they are there.
     pub fn snapshot(&self, revision: &str) -> Option<Snapshot> {
         let reference = self.folder.join("refs").join(revision);
-        let is_short = |path: &Path| {
-            fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() <= MAX_COMMIT_BYTES)
-        };
-        let commit = if is_plain_path(revision) && is_short(&reference) {
-            fs::read_to_string(reference).ok()?.trim().to_owned()
-        } else {
-            revision.to_owned()
-        };
+        let named = is_plain_path(revision)
+            .then(|| files::read_text(&reference, MAX_COMMIT_BYTES).ok())
+            .flatten();
+        let commit = named.map_or_else(|| revision.to_owned(), |text| text.trim().to_owned());
         let folder = self.folder.join("snapshots").join(&commit);
         (is_plain_path(&commit) && !commit.contains('/') && folder.is_dir())
             .then_some(Snapshot { folder, commit })

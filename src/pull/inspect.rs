@@ -7,7 +7,6 @@
 //! What is fetched later is of the same commit, and each file has to begin with the header that was seen here.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
 
@@ -21,6 +20,7 @@ use super::{
     MAX_DOCUMENT_BYTES, Progress, PullError, PullOptions, choose, document, list, side_by_side,
     with_hub,
 };
+use crate::files;
 
 /// What is asked for of each file of weights first: the headers of the published checkpoints are 20 to 90 kB long.
 const FIRST_BYTES: u64 = 128 << 10;
@@ -174,7 +174,7 @@ fn first_part(
     };
     if let Some(path) = hub.here.file(commit, item)? {
         let read = || -> Result<_, Trouble> {
-            let mut file = File::open(&path)?;
+            let mut file = files::open(&path)?;
             let bytes = file.metadata()?.len();
             Ok((read_header(&mut file, Some(bytes), u64::MAX)?, bytes))
         };

@@ -39,6 +39,7 @@ pub use progress::Progress;
 pub use repository::{InvalidRepository, Repository};
 
 use crate::config::HubSettings;
+use crate::threads::share;
 use folder::Folder;
 use hub::Hub;
 use listing::{BadListing, Listing};
@@ -107,7 +108,7 @@ fn with_hub<T, E: From<PullError>>(
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         // Reads block: whoever waits in one is woken by the end of its connection.
-        let watcher = scope.spawn(|| {
+        let watch = || {
             while !done.load(Ordering::Acquire) {
                 if together.stopped() {
                     hub.shut_down();
@@ -115,10 +116,14 @@ fn with_hub<T, E: From<PullError>>(
                 }
                 thread::park_timeout(LOOK_EVERY);
             }
-        });
+        };
+        // Without one, a read that is waited for ends by its own time.
+        let watcher = thread::Builder::new().spawn_scoped(scope, watch).ok();
         let outcome = work(&hub, &together);
         done.store(true, Ordering::Release);
-        watcher.thread().unpark();
+        if let Some(watcher) = watcher {
+            watcher.thread().unpark();
+        }
         outcome
     })
 }
@@ -250,11 +255,7 @@ fn side_by_side(
             }
         }
     };
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(work);
-        }
-    });
+    share(threads, work);
     failure
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)

@@ -12,6 +12,7 @@ use super::hub::{Hub, content_range, header, stalled};
 use super::patience::Setback;
 use super::progress::Together;
 use super::selection::Item;
+use crate::files;
 use crate::model::hex;
 
 /// What is read, hashed and written at a time.
@@ -46,7 +47,7 @@ fn is_whole(place: &Path, item: &Item, together: &Together<'_>) -> Result<bool, 
     let Some(expected) = &item.listed.sha256 else {
         return Ok(false);
     };
-    let mut file = match File::open(place) {
+    let mut file = match files::open(place) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(PullError::write(place)(error)),
@@ -99,6 +100,7 @@ impl Partial {
                 .create(true)
                 .truncate(false)
                 .open(&path)?;
+            files::check_regular(&file.metadata()?)?;
             let (digest, bytes) = digest_of(&mut file, together)?;
             Ok((file, digest, bytes))
         })();

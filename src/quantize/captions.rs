@@ -2,7 +2,6 @@
 
 mod forms;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::domain::{InvalidRequest, Prompt};
+use crate::files;
 use crate::model::{EMBEDDED_NAME, hex};
 
 /// Longest file taken: all of Conceptual Captions has 400 MB.
@@ -94,13 +94,17 @@ pub fn read_captions(path: &Path, count: usize) -> Result<Vec<Caption>, Captions
         path: path.to_owned(),
         source,
     };
-    if fs::metadata(path).map_err(read)?.len() > MAX_BYTES {
-        return Err(CaptionsError::NotText {
-            path: path.to_owned(),
-            detail: format!("longer than {} GiB", MAX_BYTES >> 30),
-        });
-    }
-    parse_captions(&fs::read(path).map_err(read)?, path, count)
+    let bytes = match files::read(path, MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            return Err(CaptionsError::NotText {
+                path: path.to_owned(),
+                detail: format!("longer than {} GiB", MAX_BYTES >> 30),
+            });
+        }
+        Err(error) => return Err(read(error)),
+    };
+    parse_captions(&bytes, path, count)
 }
 
 /// The first `count` captions among the `bytes` of the file `path`, whose ending is looked at where its content leaves doubts.
@@ -188,6 +192,8 @@ pub fn captions_digest(captions: &[Caption]) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use std::fs;
 
     use super::*;
     use proptest::prelude::*;

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::plan::Observed;
 use super::sketch::Sketch;
+use crate::files;
 use crate::model::{CalibrationEntry, hex};
 
 /// Longest statistics file taken; that of a published model has 4 MB.
@@ -318,15 +319,14 @@ impl Statistics {
             path: path.to_owned(),
             detail,
         };
-        match fs::metadata(path) {
+        let bytes = match files::read(path, MAX_BYTES) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(new),
-            Err(error) => return Err(file(error)),
-            Ok(metadata) if metadata.len() > MAX_BYTES => {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 return Err(damaged(format!("longer than {MAX_BYTES} bytes")));
             }
-            Ok(_) => {}
-        }
-        let bytes = fs::read(path).map_err(file)?;
+            Err(error) => return Err(file(error)),
+        };
         let Sealed {
             digest,
             statistics: kept,

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::tensor::Tensor;
 use super::{Progress, SynthesizeError, SynthesizeOptions};
+use crate::threads::share;
 
 /// Values that a thread holds at a time: 1 MiB of f32, in a core's cache on the way.
 const BLOCK_ELEMENTS: usize = 1 << 18;
@@ -273,11 +274,7 @@ pub(super) fn write_all(
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(work);
-        }
-    });
+    share(threads, work);
     let failure = failure.into_inner();
     if let Some(error) = failure.unwrap_or_else(PoisonError::into_inner) {
         return Err(failed()(error));

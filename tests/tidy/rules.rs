@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use super::source::{Source, climbs, first_segments, lines_with};
 
 /// The rooms and their layers. Imports go to a lower layer only; the exceptions are in [`may_import`].
-const ROOMS: [(&str, u8); 18] = [
+const ROOMS: [(&str, u8); 21] = [
     ("domain", 0),
+    ("files", 0),
+    ("shown", 0),
+    ("threads", 0),
     ("config", 1),
     ("model", 1),
     ("ir", 1),

@@ -14,6 +14,7 @@ use crate::convert::{ComponentWeights, ConversionPlan};
 use crate::model::{UnusedTensors, has_amx_bf16, size_in_words};
 use crate::pull::{Inspection, PullError, PullOptions, inspect};
 use crate::telemetry::cpus;
+use crate::threads::beside;
 
 use super::PullProgress;
 
@@ -73,11 +74,10 @@ impl Check<'_> {
     pub(super) fn run(&self, app: &App, progress: &PullProgress) -> Result<()> {
         let start = Instant::now();
         // The machine computes while the hub is waited for.
-        let (inspection, throughput) = std::thread::scope(|scope| {
-            let throughput = scope.spawn(|| throughput(app, progress));
-            let inspection = inspect(self.options, progress);
-            (inspection, throughput.join().ok().flatten())
-        });
+        let (throughput, inspection) = beside(
+            || throughput(app, progress),
+            || inspect(self.options, progress),
+        );
         progress.finish();
         let inspection = inspection?;
         let judged = judge(&inspection, self.weights)?;

@@ -3,14 +3,17 @@
 
 mod reading;
 
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::engine::EngineError;
+use crate::files;
 pub use reading::{Reader, Reading};
+
+/// Longest file of captions taken; the 500 that come along have 100 KB.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// One subject, as a caption states it or as it was read. What is not said is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -146,7 +149,8 @@ impl Captioned {
             path: file.display().to_string(),
             detail,
         };
-        let text = fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
+        let text =
+            files::read_text(file, MAX_FILE_BYTES).map_err(|error| refused(error.to_string()))?;
         Self::parse_all(&text).map_err(refused)
     }
 
