@@ -28,6 +28,7 @@ use crate::model::{
     ComponentEntry, Manifest, Measurement, ModelDirectory, Part, TextEncoderSpec, TinyVaeSpec,
     TransformerSpec, VaeSpec, WeightsFormat, read_text,
 };
+use crate::shown::one_line;
 use checkpoint::{Checkpoint, Pages, open_tiny_vae};
 use component::make_all;
 pub use component::{ComponentWeights, REVISION};
@@ -193,8 +194,8 @@ impl Entries {
     ) -> Manifest {
         Manifest {
             format: Manifest::FORMAT,
-            name: names.name,
-            source: names.source,
+            name: one_line(&names.name).into_owned(),
+            source: one_line(&names.source).into_owned(),
             pixart: env!("CARGO_PKG_VERSION").to_owned(),
             openvino: runtime.version().to_owned(),
             pipeline: pages.index.class,

@@ -13,6 +13,7 @@ use super::digests::Digests;
 use super::held::HeldFiles;
 use super::manifest::Manifest;
 use super::measurement::Measurement;
+use crate::files;
 
 /// Why a model directory cannot be used.
 #[derive(Debug, Error)]
@@ -119,6 +120,8 @@ fn advice(error: &io::Error) -> &'static str {
 pub struct ModelDirectory {
     path: PathBuf,
     manifest: Manifest,
+    /// The checksum that the manifest has of itself.
+    manifest_sha256: Option<String>,
     held: Arc<HeldFiles>,
 }
 
@@ -215,11 +218,12 @@ impl ModelDirectory {
             });
         }
         let text = read_text(&file)?;
-        let manifest = Manifest::from_json(&text)
+        let (manifest, manifest_sha256) = Manifest::with_checksum(&text)
             .map_err(|source| ModelError::Manifest { path: file, source })?;
         Ok(Self {
             path: path.to_owned(),
             manifest,
+            manifest_sha256,
             held: Arc::default(),
         })
     }
@@ -259,6 +263,11 @@ impl ModelDirectory {
         &self.manifest
     }
 
+    /// The checksum that its manifest has of itself and was held to; none where an earlier version of pixart made it.
+    pub fn manifest_sha256(&self) -> Option<&str> {
+        self.manifest_sha256.as_deref()
+    }
+
     /// Its files since they were checked; none of a directory that was opened unchecked.
     pub fn held(&self) -> &Arc<HeldFiles> {
         &self.held
@@ -273,11 +282,7 @@ const MAX_TEXT_BYTES: u64 = 16 << 20;
 /// # Errors
 /// When it cannot be read, is not UTF-8, or is absurdly long.
 pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
-    let read = || {
-        check_length(path, MAX_TEXT_BYTES)?;
-        fs::read_to_string(path)
-    };
-    read().map_err(|source| ModelError::Read {
+    files::read_text(path, MAX_TEXT_BYTES).map_err(|source| ModelError::Read {
         path: path.to_owned(),
         source,
     })
@@ -288,22 +293,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
 /// # Errors
 /// When it cannot be read, or is longer: it is not read then.
 pub(crate) fn read_bytes(path: &Path, limit: usize) -> Result<Vec<u8>, ModelError> {
-    let read = || {
-        check_length(path, limit as u64)?;
-        fs::read(path)
-    };
-    read().map_err(|source| ModelError::Read {
+    files::read(path, limit as u64).map_err(|source| ModelError::Read {
         path: path.to_owned(),
         source,
     })
-}
-
-fn check_length(path: &Path, limit: u64) -> io::Result<()> {
-    if fs::metadata(path)?.len() > limit {
-        return Err(io::Error::other(format!(
-            "it is longer than {} MiB, no such file is",
-            limit >> 20
-        )));
-    }
-    Ok(())
 }

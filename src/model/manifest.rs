@@ -12,11 +12,13 @@ use super::config_json::ConfigError;
 use super::digest::hex;
 use super::directory::ModelDirectory;
 use super::index::PipelineClass;
+use super::manifest_checksum;
 use super::measurement::Measurement;
 use super::part::Part;
 use super::quantization::{CalibrationEntry, Quantization, QuantizationMode};
 use super::spec::{TextEncoderSpec, TinyVaeSpec, TransformerSpec, VaeSpec};
 use super::unused::UnusedTensors;
+use crate::shown::is_obeyed;
 
 /// How the weights of a component are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,9 +167,17 @@ impl Manifest {
     /// Reads a manifest.
     ///
     /// # Errors
-    /// When it is not JSON, of another format, has numbers that no configuration may have, or lists too few files or one
-    /// outside of its directory.
+    /// When it is not JSON, of another format, has numbers that no configuration may have or names that no terminal should be
+    /// sent, lists too few files or one outside of its directory, or has another checksum than it says.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
+        Self::with_checksum(text).map(|(manifest, _)| manifest)
+    }
+
+    /// [`Self::from_json`], with the checksum that the manifest has of itself. Those of before it was kept have none.
+    ///
+    /// # Errors
+    /// As [`Self::from_json`].
+    pub fn with_checksum(text: &str) -> Result<(Self, Option<String>), ConfigError> {
         #[derive(Deserialize)]
         struct Head {
             format: u32,
@@ -192,8 +202,15 @@ impl Manifest {
                 "the list of every file of the model",
             ));
         }
+        for (key, name) in [("name", &manifest.name), ("source", &manifest.source)] {
+            if name.contains(is_obeyed) {
+                let expected = "text without control characters";
+                return Err(ConfigError::invalid(key, name, expected));
+            }
+        }
         for name in manifest.files.keys() {
             let inside = !name.is_empty()
+                && !name.contains(is_obeyed)
                 && !name.contains('\\')
                 && Path::new(name)
                     .components()
@@ -206,7 +223,9 @@ impl Manifest {
                 ));
             }
         }
-        Ok(manifest)
+        // Last: what is wrong with a value says more than that it was changed.
+        let checksum = manifest_checksum::checked(text)?;
+        Ok((manifest, checksum))
     }
 
     /// A file that a model of these components cannot be without and that is not listed.
@@ -270,12 +289,12 @@ impl Manifest {
         }
     }
 
-    /// The manifest as it is stored.
+    /// The manifest as it is stored, with its checksum.
     ///
     /// # Errors
     /// Never in practice: every field is plain data.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string_pretty(self).map(|text| text + "\n")
+        manifest_checksum::sealed(self)
     }
 
     /// One digest for all files: equal exactly when every file is.

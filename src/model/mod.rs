@@ -16,6 +16,7 @@ mod held;
 mod index;
 mod instruction_set;
 mod manifest;
+mod manifest_checksum;
 mod measurement;
 mod part;
 mod quantization;

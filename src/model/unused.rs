@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shown::shown;
+
 /// What was left out of a component, beyond what published checkpoints are known to carry along.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnusedTensors {
@@ -40,7 +42,7 @@ impl fmt::Display for UnusedTensors {
         for (index, name) in self.names.iter().enumerate() {
             let comma = if index > 0 { ", " } else { "" };
             // Names come out of somebody's file, and this goes to a terminal.
-            write!(f, "{comma}{}", name.escape_debug())?;
+            write!(f, "{comma}{}", shown(name))?;
         }
         let more = self.count.saturating_sub(self.names.len());
         if more > 0 {

@@ -14,6 +14,7 @@ use crate::engine::{EngineError, ProfileOptions, Runtime};
 use crate::model::{
     CalibrationEntry, ComponentEntry, Manifest, ModelDirectory, Part, check_free_space, hex,
 };
+use crate::shown::one_line;
 
 /// A component that is to be quantised.
 pub struct Work {
@@ -88,7 +89,7 @@ impl Assembly<'_> {
             return Err(QuantizeError::Cancelled);
         }
         if let Some(name) = self.name {
-            manifest.name = name;
+            manifest.name = one_line(&name).into_owned();
         }
         manifest.calibration = self.calibration;
         // What was measured is the other model's.

@@ -180,6 +180,8 @@ def account_for(folder: Path, *names: str) -> None:
     for name in names:
         content = (folder / name).read_bytes()
         manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    # It was the checksum of what the manifest said before.
+    manifest.pop("sha256", None)
     path.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
