@@ -1,6 +1,7 @@
 //! The composition root: settings → runtime → model → a pipeline that draws.
 
 pub mod bench;
+mod descriptors;
 mod home_folders;
 pub mod inventory;
 pub mod judge;

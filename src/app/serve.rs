@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::App;
+use super::{App, descriptors};
 use crate::config::Settings;
 use crate::convert::Progress;
 use crate::domain::{GenerateRequest, Generated, Prompt};
@@ -29,6 +29,7 @@ use crate::jobs::{Bounds, Jobs, Stop};
 use crate::model::{HeldFiles, NotebookFiles};
 use crate::pipeline::{AtRest, Generate, Pipeline, PipelineError, Watch};
 use crate::telemetry::{BuildInfo, Metrics};
+use crate::threads::check_available;
 use crate::worker::{self, Built, StartError};
 
 /// How often deadlines, lost callers and old results are looked at.
@@ -70,13 +71,19 @@ impl App {
         second_signal: i32,
         announce: &mut dyn Announce,
     ) -> Result<Ended> {
+        // tokio panics where it gets none.
+        let too_few = "the system gives no threads";
+        check_available(SERVING_THREADS + CLEANING_THREADS + 1).context(too_few)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(SERVING_THREADS)
             .thread_name("pixart-http")
             .max_blocking_threads(CLEANING_THREADS)
+            .thread_keep_alive(FOR_GOOD)
             .enable_all()
             .build()
-            .context("the system gives no threads")?;
+            .context(too_few)?;
+        // One that is there stays, and takes everything that no second one is there for; a first that cannot be had is a panic.
+        drop(runtime.spawn_blocking(|| {}));
         let ended = runtime.block_on(run(self, notebook_files, second_signal, announce));
         runtime.shutdown_background();
         ended
@@ -85,6 +92,8 @@ impl App {
 
 /// Threads that clean captions and give memory back, each for milliseconds.
 const CLEANING_THREADS: usize = 2;
+/// Longer than any process.
+const FOR_GOOD: Duration = Duration::from_secs(1 << 31);
 /// Threads that answer requests. They never compute for long: two keep health alive while one of them hashes or encodes.
 const SERVING_THREADS: usize = 2;
 
@@ -95,6 +104,9 @@ async fn run(
     announce: &mut dyn Announce,
 ) -> Result<Ended> {
     let settings = app.settings().clone();
+    let listeners = 1 + usize::from(settings.server.metrics_listen.is_some());
+    let connections = descriptors::connections(settings.server.max_connections, listeners)?;
+    let limits = limits(&settings, connections);
     let mut signals = Signals::listen(second_signal)?;
     let listener = bind("server.listen", settings.server.listen).await?;
     let metrics_listener = match settings.server.metrics_listen {
@@ -120,15 +132,10 @@ async fn run(
     let service = Service::new(jobs.clone(), metrics, &settings);
     let with_metrics = metrics_listener.is_none();
     let whole = router(service.clone(), &settings.server.cors_origins, with_metrics);
-    servers.spawn(serve(
-        listener,
-        whole,
-        limits(&settings),
-        until(stopped.clone()),
-    ));
+    servers.spawn(serve(listener, whole, limits, until(stopped.clone())));
     if let Some(listener) = metrics_listener {
         let app = metrics_router(service);
-        servers.spawn(serve(listener, app, limits(&settings), until(stopped)));
+        servers.spawn(serve(listener, app, limits, until(stopped)));
     }
     let sweeper = tokio::spawn(sweep(jobs.clone()));
 
@@ -329,10 +336,10 @@ fn bounds(settings: &Settings) -> Bounds {
     }
 }
 
-fn limits(settings: &Settings) -> ServerLimits {
+fn limits(settings: &Settings, max_connections: usize) -> ServerLimits {
     let server = &settings.server;
     ServerLimits {
-        max_connections: server.max_connections,
+        max_connections,
         header_read: Duration::from_secs(server.header_read_seconds),
         write_stall: Duration::from_secs(server.write_stall_seconds),
         // The whole of shutting down is bounded where it is done.

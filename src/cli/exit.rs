@@ -11,12 +11,13 @@ use crate::compare::{CompareError, ScoreError};
 use crate::config::SettingsError;
 use crate::convert::ConvertError;
 use crate::domain::InvalidRequest;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Scarcity};
 use crate::model::{ModelError, SchedulerConfigError};
 use crate::pipeline::PipelineError;
 use crate::pipeline::tokenizer::TokenizerError;
 use crate::pull::PullError;
 use crate::quantize::QuantizeError;
+use crate::shown::shown;
 use crate::synthesize::SynthesizeError;
 use crate::telemetry::LogError;
 
@@ -70,7 +71,7 @@ pub(super) struct WithoutConvert {
     pub(super) flag: &'static str,
 }
 
-/// The error and its causes in one line, none of them said twice.
+/// The error and its causes in one line, none of them said twice, with nothing in it that a terminal obeys.
 pub(super) fn describe(error: &Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
@@ -82,11 +83,18 @@ pub(super) fn describe(error: &Error) -> String {
             text.push_str(&cause);
         }
     }
-    text
+    if let Some(advice) = error.chain().find_map(limit) {
+        text.push_str(": ");
+        text.push_str(advice);
+    }
+    shown(&text).into_owned()
 }
 
 /// The code for an error, by the innermost cause that has one.
 pub(super) fn code(error: &Error) -> u8 {
+    if error.chain().any(is_out_of_files) {
+        return FAILED;
+    }
     error.chain().find_map(code_of).unwrap_or(FAILED)
 }
 
@@ -101,6 +109,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             PipelineError::Tokenizer(_) | PipelineError::Shape { .. } | PipelineError::Model(_) => {
                 MODEL
             }
+            PipelineError::Engine {
+                source: source @ EngineError::Scarce { .. },
+                ..
+            } => engine_code(source),
             PipelineError::Engine { .. }
             | PipelineError::NotFinite { .. }
             | PipelineError::Pixels(_)
@@ -193,6 +205,32 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     None
 }
 
+/// Whether it is the limit of open files that stands in the way, which is nobody else's fault.
+fn is_out_of_files(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let code = cause
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::raw_os_error);
+    matches!(code, Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// What to do where a limit of this process stands in the way, which no single place can say.
+fn limit(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let error = cause.downcast_ref::<io::Error>()?;
+    match error.raw_os_error()? {
+        libc::EMFILE | libc::ENFILE => {
+            Some("this process may not open more files at once: raise its limit (ulimit -n)")
+        }
+        libc::EFBIG => Some("this process may not write longer files: raise its limit (ulimit -f)"),
+        libc::ENOMEM => {
+            Some("this process gets no more memory: raise its limit (ulimit -v, the container's)")
+        }
+        libc::EAGAIN => Some(
+            "this process gets no more threads or memory: raise its limits (ulimit -u, ulimit -v, pids of the container)",
+        ),
+        _ => None,
+    }
+}
+
 fn name_code(error: &NameError) -> u8 {
     match error {
         NameError::Settings(_)
@@ -278,7 +316,12 @@ fn engine_code(error: &EngineError) -> u8 {
         | EngineError::RuntimeBroken { .. }
         | EngineError::RuntimeTooOld { .. }
         | EngineError::UnknownDevice { .. }
+        | EngineError::NoDevice { .. }
         | EngineError::UnsupportedPrecision { .. } => RUNTIME,
+        EngineError::Scarce { scarcity, .. } => match scarcity {
+            Scarcity::Memory => MEMORY,
+            Scarcity::Threads | Scarcity::Files => FAILED,
+        },
         EngineError::Graph { .. } | EngineError::MissingPort { .. } => MODEL,
         EngineError::Shape { .. }
         | EngineError::ElementType { .. }

@@ -7,6 +7,7 @@ mod exit;
 mod generate;
 mod healthcheck;
 mod info;
+mod limits;
 mod list;
 mod output;
 mod progress;
@@ -25,6 +26,7 @@ use crate::app::{App, Model};
 use crate::config::{Environment, Precision, Settings, SettingsError, TextEncoderResidency, utf8};
 use crate::domain::Quality;
 use crate::engine::end_process;
+use crate::shown::shown;
 
 /// Text-to-image with PixArt-α on ordinary CPUs, through OpenVINO.
 #[derive(Debug, Parser)]
@@ -199,6 +201,7 @@ impl Common {
 
 /// Parses the command line, does what it says, tells how it went, and ends the process.
 pub fn run() -> ! {
+    limits::prepare();
     let code = run_command();
     // Where nobody reads any more, nothing is lost.
     let _ = io::stdout().flush();
@@ -242,11 +245,12 @@ fn run_command() -> u8 {
     }
 }
 
-/// Writes lines to standard output. A reader that has gone, as `head` does, wants no more and stops nothing.
+/// Writes lines to standard output, with nothing in them that a terminal obeys. A reader that has gone, as `head` does, wants no
+/// more and stops nothing.
 fn say(text: &str) -> Result<(), exit::OutputError> {
     let mut out = io::stdout().lock();
     let said = out
-        .write_all(text.as_bytes())
+        .write_all(shown(text).as_bytes())
         .and_then(|()| out.write_all(b"\n"))
         .and_then(|()| out.flush());
     match said {

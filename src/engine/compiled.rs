@@ -41,6 +41,15 @@ pub struct CompileOptions<'a> {
     pub fixed: Option<(&'a str, &'a [usize])>,
 }
 
+/// How a compiled network computes, by the device's own word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// Its arithmetic.
+    pub precision: String,
+    /// Threads of the processor; none where another device computes.
+    pub threads: Option<usize>,
+}
+
 /// A compiled network and its one inference request.
 pub struct CompiledGraph {
     path: PathBuf,
@@ -48,7 +57,7 @@ pub struct CompiledGraph {
     inputs: HashMap<String, Port>,
     outputs: Vec<String>,
     is_fixed: bool,
-    precision: String,
+    in_force: InForce,
     /// Shapes of the last inference that came to its end: those that every part of the network agrees on.
     settled: Shapes,
 }
@@ -65,11 +74,7 @@ impl CompiledGraph {
             configure(runtime, device, options, xml)?;
         }
         let failed = |verb: &'static str| {
-            move |error: openvino::InferenceError| EngineError::Graph {
-                path: xml.to_owned(),
-                verb,
-                detail: error.to_string(),
-            }
+            move |error: openvino::InferenceError| EngineError::graph(xml, verb, error.to_string())
         };
         let device = DeviceType::from(options.device);
         let mut model = read(&mut runtime.core(), xml)?;
@@ -99,6 +104,9 @@ impl CompiledGraph {
             // AUTO has none of its own: the device that it has chosen has.
             Err(_) => runtime.precision_of(&executing(&compiled, &beneath)),
         };
+        let threads = compiled.get_property(&PropertyKey::Other(THREADS.into()));
+        let threads = threads.ok().and_then(|threads| threads.parse().ok());
+        let in_force = InForce { precision, threads };
         let request = compiled
             .create_infer_request()
             .map_err(failed("compiled"))?;
@@ -108,14 +116,19 @@ impl CompiledGraph {
             inputs,
             outputs,
             is_fixed: options.fixed.is_some(),
-            precision,
+            in_force,
             settled: Shapes::new(),
         })
     }
 
     /// The arithmetic in force, by the device's own word.
     pub fn precision(&self) -> &str {
-        &self.precision
+        &self.in_force.precision
+    }
+
+    /// How it computes.
+    pub fn in_force(&self) -> &InForce {
+        &self.in_force
     }
 
     /// Runs the network as [`Graph::infer`] does and returns all of its outputs, by name.
@@ -228,15 +241,15 @@ impl CompiledGraph {
     }
 
     fn failed(&self, error: &openvino::InferenceError) -> EngineError {
-        EngineError::Inference {
-            graph: self.path.display().to_string(),
-            detail: error.to_string(),
-        }
+        EngineError::inference(&self.path, error.to_string())
     }
 }
 
 /// The device's hint for the arithmetic of what is compiled next.
 const PRECISION: RwPropertyKey = RwPropertyKey::HintInferencePrecision;
+
+/// The property of a compiled network that has the number of threads in force.
+const THREADS: &str = "INFERENCE_NUM_THREADS";
 
 /// Sets what the options ask of one device, and takes back what earlier ones asked.
 fn configure(

@@ -1,8 +1,10 @@
 //! What can go wrong between us and OpenVINO.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use super::scarcity::Scarcity;
 
 /// An error of the runtime, or of what was asked of it.
 #[derive(Debug, Error)]
@@ -43,6 +45,24 @@ pub enum EngineError {
         device: String,
         /// Names that would do.
         available: String,
+    },
+    /// No device at all: the part of the runtime that knows the processor did not load.
+    #[error("OpenVINO at {library} finds no device, not even the processor: {detail}; the files of the runtime may not be whole", library = library.display())]
+    NoDevice {
+        /// The runtime's library.
+        library: PathBuf,
+        /// What the runtime says when it is asked for the device.
+        detail: String,
+    },
+    /// The system did not give what the runtime asked for.
+    #[error("{what}: {scarcity} ({detail})")]
+    Scarce {
+        /// What could not be done.
+        what: String,
+        /// What there was too little of.
+        scarcity: Scarcity,
+        /// What the runtime says.
+        detail: String,
     },
     /// A precision that the device does not compute in.
     #[error(
@@ -119,6 +139,25 @@ pub enum EngineError {
     /// Any other call of the runtime.
     #[error("OpenVINO: {0}")]
     Runtime(String),
+}
+
+impl EngineError {
+    /// A network that could not be read or compiled, with what the runtime says.
+    pub(super) fn graph(path: &Path, verb: &'static str, detail: String) -> Self {
+        let what = format!("{} cannot be {verb}", path.display());
+        Scarcity::error(what, &detail).unwrap_or_else(|| Self::Graph {
+            path: path.to_owned(),
+            verb,
+            detail,
+        })
+    }
+
+    /// A network that failed while it ran, with what the runtime says.
+    pub(super) fn inference(path: &Path, detail: String) -> Self {
+        let graph = path.display().to_string();
+        Scarcity::error(format!("{graph} failed"), &detail)
+            .unwrap_or(Self::Inference { graph, detail })
+    }
 }
 
 fn looked_in(folders: &[PathBuf]) -> String {

@@ -13,9 +13,10 @@ mod one_thread;
 mod profile;
 mod rest;
 mod runtime;
+mod scarcity;
 mod shaped;
 
-pub use compiled::{CompileOptions, CompiledGraph};
+pub use compiled::{CompileOptions, CompiledGraph, InForce};
 pub use end::end_process;
 pub use error::EngineError;
 pub use graph::{Elements, Graph, Port, Tensor};
@@ -23,4 +24,5 @@ pub use memory::give_back_memory;
 pub use on_demand::OnDemandGraph;
 pub use profile::{ProfileOptions, ProfiledNode};
 pub use runtime::{DeviceInfo, Runtime};
+pub use scarcity::Scarcity;
 pub use shaped::ShapedGraph;

@@ -53,13 +53,8 @@ impl Runtime {
         options: ProfileOptions<'_>,
         inputs: &[(&str, &Tensor)],
     ) -> Result<Vec<ProfiledNode>, EngineError> {
-        let failed = |verb: &'static str| {
-            move |detail: String| EngineError::Graph {
-                path: xml.to_owned(),
-                verb,
-                detail,
-            }
-        };
+        let failed =
+            |verb: &'static str| move |detail: String| EngineError::graph(xml, verb, detail);
         let core = Owned::made(
             // SAFETY: the library is loaded, as `self` is there; the pointer is written to by the call.
             |core| unsafe { sys::ov_core_create(core) },

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use openvino::{Core, DeviceType, PropertyKey, RwPropertyKey};
 
 use super::compiled::{CompileOptions, CompiledGraph};
+use super::scarcity::Scarcity;
 use super::{EngineError, Port};
+use crate::files;
 
 /// The oldest runtime whose IR reader and CPU plugin are known to take our graphs.
 const OLDEST: (u32, u32, &str) = (2025, 1, "2025.1");
@@ -65,9 +67,12 @@ impl Runtime {
             .ok_or_else(|| EngineError::RuntimeNotFound {
                 folders: folders.to_vec(),
             })?;
-        let broken = |detail: String| EngineError::RuntimeBroken {
-            path: library.clone(),
-            detail,
+        let broken = |detail: String| {
+            let what = format!("{} does not load", library.display());
+            Scarcity::error(what, &detail).unwrap_or_else(|| EngineError::RuntimeBroken {
+                path: library.clone(),
+                detail,
+            })
         };
         openvino_sys::library::load_from(library.clone()).map_err(broken)?;
         let version = openvino::version();
@@ -159,7 +164,7 @@ impl Runtime {
     /// The devices that `device` stands for: itself, or with `AUTO` and `AUTO:…` those it chooses from.
     pub(super) fn devices_beneath(&self, device: &str) -> Result<Vec<String>, EngineError> {
         let there = self.device_names()?;
-        if device == "AUTO" {
+        if device == "AUTO" && !there.is_empty() {
             return Ok(there);
         }
         let list = device.strip_prefix("AUTO:").unwrap_or(device);
@@ -171,9 +176,28 @@ impl Runtime {
         if list.split(',').all(known) {
             return Ok(list.split(',').map(str::to_owned).collect());
         }
+        if there.is_empty() {
+            return Err(self.no_device(list));
+        }
         Err(EngineError::UnknownDevice {
             device: device.chars().take(40).collect(),
             available: there.join(", "),
+        })
+    }
+
+    /// Why there is no device, where even the processor is none: its plugin does not load.
+    fn no_device(&self, asked: &str) -> EngineError {
+        let name = asked.split(['.', ',']).next().unwrap_or_default();
+        let name = if name == "AUTO" { "CPU" } else { name };
+        let key = PropertyKey::Other("FULL_DEVICE_NAME".into());
+        let told = self.core().get_property(&DeviceType::from(name), &key);
+        let detail = told
+            .err()
+            .map_or_else(String::new, |error| error.to_string());
+        let what = format!("the device {name} does not load");
+        Scarcity::error(what, &detail).unwrap_or_else(|| EngineError::NoDevice {
+            library: self.library.clone(),
+            detail: detail.trim().to_owned(),
         })
     }
 
@@ -273,11 +297,8 @@ impl Runtime {
     /// # Errors
     /// When it cannot be read.
     pub fn inspect(&mut self, xml: &Path) -> Result<(NamedPorts, NamedPorts), EngineError> {
-        let failed = |error: openvino::InferenceError| EngineError::Graph {
-            path: xml.to_owned(),
-            verb: "read",
-            detail: error.to_string(),
-        };
+        let failed =
+            |error: openvino::InferenceError| EngineError::graph(xml, "read", error.to_string());
         let model = read(&mut self.core(), xml)?;
         let named = |node: openvino::Node| -> Result<(String, Port), EngineError> {
             Ok((
@@ -300,11 +321,7 @@ pub type NamedPorts = Vec<(String, Port)>;
 
 /// Reads the IR at `xml`, whose `.bin` lies beside it.
 pub(super) fn read(core: &mut Core, xml: &Path) -> Result<openvino::Model, EngineError> {
-    let failed = |detail: String| EngineError::Graph {
-        path: xml.to_owned(),
-        verb: "read",
-        detail,
-    };
+    let failed = |detail: String| EngineError::graph(xml, "read", detail);
     let text = |path: &Path| {
         path.to_str()
             .map(str::to_owned)
@@ -312,7 +329,8 @@ pub(super) fn read(core: &mut Core, xml: &Path) -> Result<openvino::Model, Engin
     };
     let bin = xml.with_extension("bin");
     for file in [xml, &bin] {
-        fs::metadata(file).map_err(|error| failed(format!("{}: {error}", file.display())))?;
+        // The runtime opens them by their names, and would wait for a FIFO.
+        files::open(file).map_err(|error| failed(format!("{}: {error}", file.display())))?;
     }
     core.read_model_from_file(&text(xml)?, &text(&bin)?)
         .map_err(|error| failed(error.to_string()))

@@ -5,11 +5,13 @@
 //!
 //! When every place is taken, the connection that has been idle longest makes room. When none is idle, further ones get
 //! one of a few reserved places, where only the vital paths (health) are served and everything else is told 503 at once:
-//! a probe is answered while 500 clients wait for their pictures. Beyond those, connections wait in the kernel's backlog.
+//! a probe is answered while 500 clients wait for their pictures, and while the process may open no more files. Beyond those,
+//! connections wait in the kernel's backlog.
 
 mod connection;
 mod places;
 mod socket;
+mod spare;
 #[cfg(test)]
 mod trial;
 
@@ -26,7 +28,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use self::connection::Host;
+pub use self::places::RESERVED;
 use self::places::{Place, Places};
+use self::spare::{Spare, is_out_of_files};
 
 /// What connections may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let places = Places::new(limits.max_connections);
+    let mut spare = Spare::new();
     let mut connections = Connections {
         host: Arc::new(Host::new(app, limits)),
         closing: watch::channel(false).0,
@@ -69,9 +74,9 @@ pub async fn serve(
         'serving: loop {
             let mut next = pin!(async {
                 let place = places.next().await;
-                (place, accept(&listener).await)
+                (place, accept(&listener, &mut spare).await)
             });
-            let (place, stream) = loop {
+            let (place, Accepted { stream, is_last }) = loop {
                 tokio::select! {
                     biased;
                     () = &mut shutdown => break 'serving,
@@ -79,7 +84,12 @@ pub async fn serve(
                     next = &mut next => break next,
                 }
             };
-            connections.begin(stream, places.improve(place).await);
+            let place = if is_last {
+                places.reserved_instead(place)
+            } else {
+                places.improve(place).await
+            };
+            connections.begin(stream, place);
         }
     }
     connections.closing.send_replace(true);
@@ -132,12 +142,24 @@ impl Connections {
     }
 }
 
-/// The next connection. Errors of a single connection pass; others (no file descriptor is left) are waited out.
-async fn accept(listener: &TcpListener) -> TcpStream {
+/// A connection that was taken.
+struct Accepted {
+    stream: TcpStream,
+    /// Whether the process can open no more files beside it than it keeps for probes.
+    is_last: bool,
+}
+
+/// The next connection. Errors of a single connection pass. Where no file descriptor is left, a spare one is used; where none of
+/// those is left either, and at other errors, time is waited out.
+async fn accept(listener: &TcpListener, spare: &mut Spare) -> Accepted {
     let mut patience = Patience::default();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, _)) => {
+                let is_last = !spare.refill();
+                return Accepted { stream, is_last };
+            }
+            Err(error) if is_out_of_files(&error) && spare.give() => {}
             Err(error) => sleep(patience.after(&error)).await,
         }
     }

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// Places beyond the ordinary ones, for health.
-const RESERVED: usize = 32;
+pub const RESERVED: usize = 32;
 /// Nobody is idle who did something so recently: a new connection is about to send its request.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// How long an idle connection is waited for to close. It takes one turn of its task.
@@ -225,6 +225,16 @@ impl Places {
             Ok(Ok(permit)) => self.ordinary(permit),
             _ => place,
         }
+    }
+
+    /// A reserved place instead of this one, for a connection that may only be a probe's. The idle make room for the next.
+    pub(super) fn reserved_instead(&self, place: Place) -> Place {
+        self.evict_idlest();
+        if place.is_reserved() {
+            return place;
+        }
+        drop(place);
+        Place::new(Arc::clone(&self.reserved).try_acquire_owned().ok())
     }
 
     /// Asks the connection that has been idle longest to go. False where none is idle.
