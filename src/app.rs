@@ -2,6 +2,7 @@
 
 pub mod bench;
 mod descriptors;
+mod embedded;
 mod home_folders;
 pub mod inventory;
 pub mod judge;
@@ -15,25 +16,23 @@ pub mod serve;
 pub mod shell;
 mod text;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::config::{
     Environment, FileCheck, ModelSettings, OpenvinoSettings, Precision, Settings,
     TextEncoderResidency, cache_folder, openvino_folders,
 };
-use crate::convert::{ComponentWeights, ConvertError, ConvertOptions, Progress, REVISION, convert};
-use crate::domain::{Decoder, ImageSize, Quality, RequestDefaults};
-use crate::engine::{CompileOptions, CompiledGraph, EngineError, Runtime};
+use crate::convert::Progress;
+use crate::domain::{Decoder, ImageSize, Processor, Quality, RequestDefaults};
+use crate::engine::{CompileOptions, CompiledGraph, EngineError, InForce, Runtime};
 use crate::model::{
-    Choice, Circumstances, Defaults, Digests, EMBEDDED_NAME, ForeignModel, HeldFiles, Manifest,
-    ModelDirectory, ModelError, NotebookFiles, PipelineClass, SchedulerConfig, SentencePieceModel,
-    TransformerSpec, VaeSpec, WeightsFormat, embedded_digest, has_embedded_model, instruction_set,
-    read_bytes, read_text, unpack_embedded_model,
+    Choice, Circumstances, Defaults, Digests, ForeignModel, HeldFiles, Manifest, ModelDirectory,
+    ModelError, NotebookFiles, PipelineClass, SchedulerConfig, SentencePieceModel, TransformerSpec,
+    VaeSpec, WeightsFormat, instruction_set, read_bytes, read_text,
 };
 use crate::pipeline::tokenizer::PromptTokenizer;
 use crate::pipeline::{ModelFacts, Pipeline, Planner};
@@ -79,6 +78,11 @@ impl App {
         &self.settings
     }
 
+    /// The extensions of the instruction set that kernels are chosen by, as far as the environment lets oneDNN use them.
+    pub fn instruction_set(&self) -> Vec<&'static str> {
+        instruction_set(self.environment.onednn_max_cpu_isa().as_deref())
+    }
+
     /// Has the settings name the variant of their model, and the arithmetic, that their quality comes to. Returns what was chosen
     /// among too.
     ///
@@ -99,7 +103,7 @@ impl App {
             let precision = openvino.precision.to_string();
             let circumstances = Circumstances {
                 quality: *quality,
-                instruction_set: &instruction_set(),
+                instruction_set: &self.instruction_set(),
                 precision: (!free).then_some(precision.as_str()),
             };
             Choice::of(directory, circumstances)?
@@ -176,66 +180,6 @@ impl App {
         }
     }
 
-    fn embedded_model(
-        &self,
-        runtime: &mut Runtime,
-        progress: &dyn Progress,
-    ) -> Result<ModelDirectory> {
-        if !has_embedded_model() {
-            bail!(
-                "this binary was built without its embedded model: give a model directory with --model"
-            );
-        }
-        let cache = cache_folder(&self.settings, &self.environment).context(
-            "there is no cache folder for the embedded model: set HOME, or PIXART__MODEL__CACHE",
-        )?;
-        let digest = embedded_digest();
-        let output = cache.join(format!(
-            "{EMBEDDED_NAME}-{}-r{REVISION}-{}",
-            env!("CARGO_PKG_VERSION"),
-            &digest[..12]
-        ));
-        match ModelDirectory::open(&output) {
-            Ok(model) => return Ok(model),
-            Err(ModelError::Read { path, source })
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                return Err(ModelError::Read { path, source }.into());
-            }
-            // A cache that does not check out is made again. Only the conversion touches it, under the folder's lock:
-            // another process may have found the same and be done already.
-            Err(_) => {}
-        }
-        let source = tempfile::tempdir()
-            .map_err(|source| ConvertError::Write {
-                path: tempfile::env::temp_dir(),
-                source,
-            })
-            .context(
-                "the embedded model needs 64 MB for temporary files: in a container mount a tmpfs at /tmp, or name a folder in \
-                 TMPDIR that can be written to",
-            )?;
-        // The manifest keeps the source's name.
-        let folder = source.path().join(EMBEDDED_NAME);
-        unpack_embedded_model(&folder).map_err(|error| ConvertError::Write {
-            path: folder.clone(),
-            source: error,
-        })?;
-        let options = ConvertOptions {
-            source: folder,
-            output,
-            name: Some(EMBEDDED_NAME.to_owned()),
-            weights: ComponentWeights::all(WeightsFormat::F16),
-            tiny_vae: None,
-        };
-        convert(&options, runtime, progress).map_err(|error| match error {
-            ConvertError::Cancelled => error.into(),
-            error => anyhow::Error::new(error).context(
-                "cannot keep the embedded model; PIXART__MODEL__CACHE names another folder",
-            ),
-        })
-    }
-
     /// Compiles a model's networks and puts the pipeline together.
     ///
     /// # Errors
@@ -245,8 +189,8 @@ impl App {
         let parts = Parts::of(model)?;
         self.check_memory(&parts)?;
         let rules = Rules::read(&parts)?;
-        let (networks, precision) = networks::load(&self.settings, runtime, &parts, &rules)?;
-        let planner = self.planner(&parts, rules, runtime, precision)?;
+        let (networks, computes) = networks::load(&self.settings, runtime, &parts, &rules)?;
+        let planner = self.planner(&parts, rules, runtime, computes)?;
         let keeping = text::keeping(&self.settings.model, planner.facts())?;
         let pipeline = Pipeline::new(planner, networks).keeping(keeping);
         Ok(Loaded {
@@ -256,17 +200,21 @@ impl App {
         })
     }
 
-    /// What a model draws by, for networks of this precision.
+    /// What a model draws by, for networks that compute so.
     fn planner(
         &self,
         parts: &Parts,
         rules: Rules,
         runtime: &Runtime,
-        precision: String,
+        computes: InForce,
     ) -> Result<Arc<Planner>> {
         let facts = ModelFacts {
             device: self.settings.openvino.device.clone(),
-            precision,
+            precision: computes.precision,
+            processor: computes.threads.map(|threads| Processor {
+                instruction_set: self.instruction_set().join(" "),
+                threads,
+            }),
             openvino_version: runtime.version().to_owned(),
             ..parts.facts.clone()
         };
@@ -464,6 +412,7 @@ fn facts(class: PipelineClass, transformer: &TransformerSpec, vae: &VaeSpec) -> 
         weights: String::new(),
         device: String::new(),
         precision: String::new(),
+        processor: None,
         digest: String::new(),
         openvino_version: String::new(),
         class,

@@ -12,6 +12,8 @@ const SAYS = [
   ["guidance_scale", (value) => `guidance ${value}`],
   ["scheduler", (value) => value],
   ["decoder", (value) => `${value} decoder`],
+  ["instruction_set", (value) => value ?? "another device"],
+  ["threads", (value) => (value === undefined ? "another device" : `${value} threads`)],
   ["size", (value) => times(value)],
 ];
 

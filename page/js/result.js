@@ -77,7 +77,7 @@ function bar(timings, waited = 0) {
 }
 
 /** What is looked for first. */
-const FIRST = ["seed", "scheduler", "steps", "guidance_scale", "decoder", "size", "drawn_size", "model", "weights", "precision", "device"];
+const FIRST = ["seed", "scheduler", "steps", "guidance_scale", "decoder", "size", "drawn_size", "model", "weights", "precision", "device", "instruction_set", "threads"];
 
 /** The receipt as the service wrote it, in words where there are any. */
 function rows(receipt) {

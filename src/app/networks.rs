@@ -2,15 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 
 use super::{Parts, Rules, compile};
 use crate::config::{OpenvinoSettings, Settings, TextEncoderResidency};
-use crate::engine::{CompiledGraph, EngineError, Graph, OnDemandGraph, Runtime, ShapedGraph};
+use crate::engine::{
+    CompiledGraph, EngineError, Graph, InForce, OnDemandGraph, Runtime, ShapedGraph,
+};
 use crate::model::{HeldFiles, Part};
 use crate::pipeline::Networks;
+use crate::threads::beside;
 
 const TEXT_ENCODER: &[&str] = &["input_ids", "attention_mask"];
 const TRANSFORMER: &[&str] = &[
@@ -26,7 +28,7 @@ const VAE_DECODER: &[&str] = &["latents"];
 /// Fewest image tokens for which networks of their own pay: below, a step takes a second at most.
 const SHAPED_TOKENS: usize = 1024;
 
-/// Compiles the networks of a model. Returns them with the arithmetic of the transformer, by the device's own word.
+/// Compiles the networks of a model. Returns them with how the transformer computes, by the device's own word.
 ///
 /// A text encoder on demand is compiled later. The others can then be given back too, to make room for it, and come again. Where
 /// it stays, the others are compiled for the size that most pictures have.
@@ -38,7 +40,7 @@ pub(super) fn load(
     runtime: &mut Runtime,
     parts: &Parts,
     rules: &Rules,
-) -> Result<(Networks, String)> {
+) -> Result<(Networks, InForce)> {
     let openvino = &settings.openvino;
     let on_demand = settings.model.text_encoder == TextEncoderResidency::OnDemand;
     let networks = Compiling {
@@ -48,7 +50,7 @@ pub(super) fn load(
     let any = |runtime: &Runtime, xml, inputs| networks.again(runtime, xml, inputs, None);
     if on_demand {
         let transformer = any(runtime, &parts.transformer, TRANSFORMER)()?;
-        let precision = transformer.precision().to_owned();
+        let computes = transformer.in_force().clone();
         let vae_decoder = any(runtime, &parts.vae_decoder, VAE_DECODER)()?;
         // The tiny decoder stays: it would make no room.
         let tiny_vae_decoder = networks.tiny_vae_decoder(runtime, parts, None)?;
@@ -67,29 +69,26 @@ pub(super) fn load(
             )),
             tiny_vae_decoder,
         };
-        return Ok((found, precision));
+        return Ok((found, computes));
     }
     let shape = shape_of_most_pictures(openvino, parts, rules);
     // The text encoder takes as long as the other two.
     let mut text_encoder = any(&runtime.another()?, &parts.text_encoder, TEXT_ENCODER);
-    let (text_encoder, transformer, vae_decoder, tiny_vae_decoder) = thread::scope(|scope| {
-        let text_encoder = scope.spawn(&mut text_encoder);
-        let transformer = networks.transformer(runtime, &parts.transformer, shape);
-        let vae_decoder = networks.vae_decoder(runtime, &parts.vae_decoder, shape);
-        let tiny_vae_decoder = networks.tiny_vae_decoder(runtime, parts, shape);
-        let text_encoder = text_encoder
-            .join()
-            .map_err(|_| anyhow!("a panic while the text encoder was compiled"))?;
-        Ok::<_, anyhow::Error>((text_encoder?, transformer?, vae_decoder?, tiny_vae_decoder?))
-    })?;
-    let (transformer, precision) = transformer;
+    let (text_encoder, others) = beside(&mut text_encoder, || {
+        let transformer = networks.transformer(runtime, &parts.transformer, shape)?;
+        let vae_decoder = networks.vae_decoder(runtime, &parts.vae_decoder, shape)?;
+        let tiny_vae_decoder = networks.tiny_vae_decoder(runtime, parts, shape)?;
+        Ok::<_, EngineError>((transformer, vae_decoder, tiny_vae_decoder))
+    });
+    let text_encoder = text_encoder?;
+    let ((transformer, computes), vae_decoder, tiny_vae_decoder) = others?;
     let found = Networks {
         text_encoder: Box::new(text_encoder),
         transformer,
         vae_decoder: vae_decoder.0,
         tiny_vae_decoder,
     };
-    Ok((found, precision))
+    Ok((found, computes))
 }
 
 /// A network that comes and goes, there already or not.
@@ -132,7 +131,8 @@ pub(super) fn alone(
             networks.vae_decoder(runtime, xml, shape()?)
         }
     };
-    Ok(loaded?)
+    let (graph, computes) = loaded?;
+    Ok((graph, computes.precision))
 }
 
 /// Networks to be watched while they draw: those of the picture compiled, that of the text on demand.
@@ -140,8 +140,8 @@ pub(super) struct Resident {
     text_encoder: Box<dyn Graph>,
     transformer: CompiledGraph,
     vae_decoder: CompiledGraph,
-    /// The arithmetic of the transformer, by the device's own word.
-    pub(super) precision: String,
+    /// How the transformer computes, by the device's own word.
+    pub(super) computes: InForce,
 }
 
 /// Compiles networks to be watched.
@@ -163,7 +163,7 @@ pub(super) fn resident(
     let again = networks.again(runtime, &parts.text_encoder, TEXT_ENCODER, None);
     Ok(Resident {
         text_encoder: Box::new(coming(None, again)),
-        precision: transformer.precision().to_owned(),
+        computes: transformer.in_force().clone(),
         transformer,
         vae_decoder,
     })
@@ -212,24 +212,24 @@ struct Compiling<'a> {
 }
 
 impl Compiling<'_> {
-    /// The transformer, with the arithmetic in force.
+    /// The transformer, with how it computes.
     fn transformer(
         &self,
         runtime: &Runtime,
         xml: &Path,
         latents: Option<[usize; 4]>,
-    ) -> Result<(Box<dyn Graph>, String), EngineError> {
+    ) -> Result<(Box<dyn Graph>, InForce), EngineError> {
         let fixed = latents.map(|shape| ("hidden_states", shape));
         self.shaped(runtime, xml, TRANSFORMER, fixed)
     }
 
-    /// The VAE decoder, with the arithmetic in force. It decodes the latents of one picture at a time.
+    /// The VAE decoder, with how it computes. It decodes the latents of one picture at a time.
     fn vae_decoder(
         &self,
         runtime: &Runtime,
         xml: &Path,
         latents: Option<[usize; 4]>,
-    ) -> Result<(Box<dyn Graph>, String), EngineError> {
+    ) -> Result<(Box<dyn Graph>, InForce), EngineError> {
         let one = |[_, channels, height, width]: [usize; 4]| [1, channels, height, width];
         let fixed = latents.map(|shape| ("latents", one(shape)));
         self.shaped(runtime, xml, VAE_DECODER, fixed)
@@ -247,19 +247,19 @@ impl Compiling<'_> {
             .transpose()
     }
 
-    /// A network for the `fixed` shape of an input beside the same for any, or for any alone; with the arithmetic in force.
+    /// A network for the `fixed` shape of an input beside the same for any, or for any alone; with how it computes.
     fn shaped(
         &self,
         runtime: &Runtime,
         xml: &Path,
         inputs: &'static [&'static str],
         fixed: Option<(&'static str, [usize; 4])>,
-    ) -> Result<(Box<dyn Graph>, String), EngineError> {
+    ) -> Result<(Box<dyn Graph>, InForce), EngineError> {
         let mut compile = self.again(runtime, xml, inputs, fixed);
         let graph = compile()?;
-        let precision = graph.precision().to_owned();
+        let computes = graph.in_force().clone();
         let Some((input, shape)) = fixed else {
-            return Ok((Box::new(graph), precision));
+            return Ok((Box::new(graph), computes));
         };
         let any = self.again(runtime, xml, inputs, None);
         let graph = ShapedGraph::new(
@@ -268,7 +268,7 @@ impl Compiling<'_> {
             coming(Some(graph), compile),
             coming(None, any),
         );
-        Ok((Box::new(graph), precision))
+        Ok((Box::new(graph), computes))
     }
 
     /// Compiles the network at `xml` whenever it is called; with `fixed`, for that shape of that input alone.

@@ -278,7 +278,7 @@ impl App {
         }
         let rules = Rules::read(&parts)?;
         let resident = networks::resident(&self.settings, runtime, &parts)?;
-        let planner = self.planner(&parts, rules, runtime, resident.precision.clone())?;
+        let planner = self.planner(&parts, rules, runtime, resident.computes.clone())?;
         Ok(Scene {
             planner,
             resident,

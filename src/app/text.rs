@@ -1,9 +1,32 @@
 //! What is kept of what the text encoder computes, as the settings want it.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 
 use crate::config::ModelSettings;
-use crate::pipeline::{EmbeddingStore, ModelFacts, TextKeeping};
+use crate::pipeline::{EmbeddingStore, ModelFacts, OpenError, TextKeeping};
+
+/// The embeddings in `folder`; none where others may write to it: what lies there is not believed, and drawing goes on without.
+fn open(folder: &Path, context: &[&str]) -> Result<Option<EmbeddingStore>> {
+    match EmbeddingStore::open(folder, context) {
+        Ok(store) => Ok(Some(store)),
+        Err(OpenError::Others(how)) => {
+            tracing::warn!(
+                folder = %folder.display(),
+                "text embeddings are not kept on disk, as others could put theirs there: {how}; have this user own the folder and \
+                 take the right to write from all others (chmod go-w), or name another one in model.embedding_cache_directory"
+            );
+            Ok(None)
+        }
+        Err(OpenError::Folder(error)) => Err(error).with_context(|| {
+            format!(
+                "text embeddings cannot be kept in {}: give model.embedding_cache_directory a folder that can be written to, or leave it empty",
+                folder.display()
+            )
+        }),
+    }
+}
 
 /// What the settings keep of text between pictures.
 ///
@@ -20,14 +43,11 @@ pub(super) fn keeping(settings: &ModelSettings, facts: &ModelFacts) -> Result<Te
             &facts.device,
             &facts.precision,
             &facts.openvino_version,
+            &facts.processor.as_ref().map_or_else(String::new, |it| {
+                format!("{} {}", it.instruction_set, it.threads)
+            }),
         ];
-        let store = EmbeddingStore::open(folder, &context).with_context(|| {
-            format!(
-                "text embeddings cannot be kept in {}: give model.embedding_cache_directory a folder that can be written to, or leave it empty",
-                folder.display()
-            )
-        })?;
-        Some(store)
+        open(folder, &context)?
     };
     Ok(TextKeeping {
         cache_bytes: settings.embedding_cache_bytes(),

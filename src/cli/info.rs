@@ -8,7 +8,7 @@ use super::{Common, ModelFlags, QualityFlag, say};
 use crate::app::Model;
 use crate::domain::Quality;
 use crate::engine::Runtime;
-use crate::model::{Choice, Manifest, Measurement, instruction_set};
+use crate::model::{Choice, Measurement, ModelDirectory};
 
 /// Tell the runtime's version, the devices, instruction set and precision in force, and what the model is.
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ impl Info {
                 "library": runtime.library().display().to_string(),
             },
             "devices": devices(&runtime)?,
-            "instruction_set": instruction_set(),
+            "instruction_set": app.instruction_set(),
         });
         if !self.json {
             // Before the model, which may be what is wrong.
@@ -90,6 +90,7 @@ fn model_page(model: &Model) -> Result<Value> {
         Model::Own(directory) => json!({
             "directory": directory.path().display().to_string(),
             "digest": directory.manifest().digest(),
+            "manifest_sha256": directory.manifest_sha256(),
             "manifest": serde_json::to_value(directory.manifest())?,
         }),
         Model::Foreign(foreign) => json!({
@@ -134,10 +135,7 @@ fn readable_machine(page: &Value) -> String {
 
 fn readable_model(model: &Model) -> String {
     let lines = match model {
-        Model::Own(directory) => manifest_lines(
-            directory.manifest(),
-            &directory.path().display().to_string(),
-        ),
+        Model::Own(directory) => manifest_lines(directory),
         Model::Foreign(foreign) => {
             let mut lines = vec![
                 format!(
@@ -155,7 +153,8 @@ fn readable_model(model: &Model) -> String {
     lines.join("\n")
 }
 
-fn manifest_lines(manifest: &Manifest, path: &str) -> Vec<String> {
+fn manifest_lines(directory: &ModelDirectory) -> Vec<String> {
+    let (manifest, path) = (directory.manifest(), directory.path().display());
     let (text, transformer, vae) = (
         &manifest.text_encoder,
         &manifest.transformer,
@@ -165,6 +164,13 @@ fn manifest_lines(manifest: &Manifest, path: &str) -> Vec<String> {
     let mut lines = vec![
         format!("model            {}  {path}", manifest.name),
         format!("digest           {}", manifest.digest()),
+        directory.manifest_sha256().map_or_else(
+            || {
+                "manifest         without a checksum of its own, as earlier versions made it: convert or pull the model again for one"
+                    .to_owned()
+            },
+            |sha256| format!("manifest         sha256 {sha256}"),
+        ),
         format!(
             "made by          pixart {}, checked with OpenVINO {}",
             manifest.pixart, manifest.openvino

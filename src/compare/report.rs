@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::score::Score;
 use crate::bench::{Comparison, Machine, Spread};
-use crate::model::{Manifest, Measurement, Part, instruction_set};
+use crate::model::{Manifest, Measurement, Part};
 
 /// Of the JSON; a field that changes its meaning raises it.
 pub const SCHEMA: u32 = 1;
@@ -45,8 +45,13 @@ pub struct Report {
 
 impl Report {
     /// What the second model's manifest is to say; none where nothing was drawn. `against`: the first model's measured digest;
-    /// `asked_precision`: of the second model's pictures.
-    pub fn measurement(&self, against: String, asked_precision: String) -> Option<Measurement> {
+    /// `asked_precision`: of the second model's pictures; `instruction_set`: that kernels were chosen by.
+    pub fn measurement(
+        &self,
+        against: String,
+        asked_precision: String,
+        instruction_set: &[&str],
+    ) -> Option<Measurement> {
         let quality = self.quality.clone()?;
         let times = self.times.as_ref().into_iter();
         let whole = times
@@ -66,7 +71,10 @@ impl Report {
             times_faster: whole.map(|ratio| ratio.median),
             cpu: self.machine.cpu.clone(),
             cores: self.machine.cores,
-            instruction_set: instruction_set().into_iter().map(str::to_owned).collect(),
+            instruction_set: instruction_set
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect(),
         })
     }
 }

@@ -71,6 +71,14 @@ impl Environment {
         }
     }
 
+    /// The best instruction set that oneDNN, which computes inside of OpenVINO, is allowed to use; none where it may use all.
+    pub fn onednn_max_cpu_isa(&self) -> Option<String> {
+        ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"]
+            .into_iter()
+            .find_map(|name| self.path(name))
+            .map(|value| value.to_string_lossy().to_ascii_uppercase())
+    }
+
     /// The running binary.
     pub fn executable(&self) -> Option<&Path> {
         self.executable.as_deref()

@@ -70,6 +70,17 @@ impl Timings {
     }
 }
 
+/// What of a processor decides the bytes of a picture: kernels are chosen by the instruction set and add up numbers in another
+/// order, and so do more or fewer threads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Processor {
+    /// The extensions that kernels are chosen by, such as `AVX2 FMA`, as far as the processor has them and the environment allows
+    /// them.
+    pub instruction_set: String,
+    /// Threads that compute.
+    pub threads: usize,
+}
+
 /// Everything that decides the bytes of a picture, but for the prompts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Receipt {
@@ -86,6 +97,8 @@ pub struct Receipt {
     pub device: String,
     /// Arithmetic that the device used.
     pub precision: String,
+    /// The processor that computed; none where another device did.
+    pub processor: Option<Processor>,
     /// Digest of the model's files.
     pub model_digest: String,
     /// Version of the OpenVINO runtime.
@@ -117,6 +130,10 @@ impl Receipt {
         ];
         if let Some(compression) = request.compression() {
             fields.push(("output_compression", compression.percent().to_string()));
+        }
+        if let Some(processor) = &self.processor {
+            fields.push(("instruction_set", processor.instruction_set.clone()));
+            fields.push(("threads", processor.threads.to_string()));
         }
         fields
     }

@@ -13,7 +13,7 @@ mod warning;
 
 pub use draft::{RequestDefaults, RequestDraft};
 pub use error::InvalidRequest;
-pub use generated::{Generated, PromptCache, Receipt, Timings};
+pub use generated::{Generated, Processor, PromptCache, Receipt, Timings};
 pub use output::{Compression, OutputFormat};
 pub use quality::Quality;
 pub use request::{

@@ -196,6 +196,9 @@ pub fn receipt(receipt: &Receipt) -> Value {
             compression.percent().into(),
         );
     }
+    if let Some(processor) = &receipt.processor {
+        entries.insert("threads".to_owned(), processor.threads.into());
+    }
     entries.into()
 }
 

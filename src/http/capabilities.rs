@@ -37,6 +37,8 @@ pub(super) async fn capabilities(State(service): State<Service>) -> Result<Respo
             "weights": facts.weights,
             "precision": facts.precision,
             "device": facts.device,
+            "instruction_set": facts.processor.as_ref().map(|it| &it.instruction_set),
+            "threads": facts.processor.as_ref().map(|it| it.threads),
             "digest": facts.digest,
             "openvino": facts.openvino_version,
         },

@@ -13,7 +13,8 @@
 //! 32 bytes   SHA-256 of everything before
 //! ```
 //!
-//! Several processes may share a folder. It is bounded: whoever writes removes the least recently used files beyond
+//! Several processes of one user may share a folder. What another user could have put there would be drawn in this one's name: a
+//! folder or a file that others may write to is not used. It is bounded: whoever writes removes the least recently used files beyond
 //! [`MAX_BYTES`] and [`MAX_FILES`].
 
 use std::fs::{self, File};
@@ -25,7 +26,9 @@ use std::time::{Duration, SystemTime};
 use ndarray::Array2;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
+use thiserror::Error;
 
+use crate::files;
 use crate::model::hex;
 
 const MAGIC: &[u8; 8] = b"pixart-e";
@@ -47,6 +50,17 @@ const STALE: Duration = Duration::from_secs(3600);
 /// SHA-256 of what decides an embedding.
 type Key = [u8; 32];
 
+/// Why a folder cannot keep embeddings.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// It cannot be made or written to.
+    #[error(transparent)]
+    Folder(#[from] io::Error),
+    /// Others may write to it, in the way that is told: what lies there may be theirs.
+    #[error("{0}")]
+    Others(String),
+}
+
 /// A folder of embeddings.
 #[derive(Debug)]
 pub struct EmbeddingStore {
@@ -64,13 +78,16 @@ impl EmbeddingStore {
     /// numbers.
     ///
     /// # Errors
-    /// When the folder cannot be made or written to.
-    pub fn open(folder: &Path, context: &[&str]) -> io::Result<Self> {
+    /// When the folder cannot be made or written to, or others may write to it.
+    pub fn open(folder: &Path, context: &[&str]) -> Result<Self, OpenError> {
         // What is in it tells what was drawn.
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)?;
+        if let Some(how) = files::writable_by_others(&fs::metadata(folder)?) {
+            return Err(OpenError::Others(how));
+        }
         unfinished(folder)?.close()?;
         let mut digest = Sha256::new();
         for part in context {
@@ -90,23 +107,28 @@ impl EmbeddingStore {
     pub(super) fn get(&self, ids: &[i64]) -> Option<Array2<f32>> {
         let key = self.key(ids);
         let path = self.path(&key);
-        let bytes = match read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "a kept text embedding cannot be read");
-                return None;
+        match read(&path) {
+            Ok((file, bytes)) => {
+                let embeddings = parse(&bytes, &key, ids.len());
+                if embeddings.is_none() {
+                    remove(&path, "it is damaged");
+                } else {
+                    // It was used just now; where that cannot be written down, it only leaves earlier.
+                    let _ = file.set_modified(SystemTime::now());
+                }
+                embeddings
             }
-        };
-        let embeddings = parse(&bytes, &key, ids.len());
-        if embeddings.is_none() {
-            tracing::warn!(path = %path.display(), "a kept text embedding is damaged, and is removed");
-            let _ = fs::remove_file(&path);
-        } else if let Ok(file) = File::open(&path) {
-            // It was used just now; where that cannot be written down, it only leaves earlier.
-            let _ = file.set_modified(SystemTime::now());
+            Err(Unusable::Error(error)) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(Unusable::Error(error)) => {
+                tracing::warn!(path = %path.display(), %error, "a kept text embedding cannot be read");
+                None
+            }
+            // Nobody has it from us.
+            Err(Unusable::Foreign(why)) => {
+                remove(&path, &why);
+                None
+            }
         }
-        embeddings
     }
 
     /// Keeps the embeddings of these ids. Where that does not work, the log is told and nothing is lost.
@@ -194,12 +216,40 @@ fn unfinished(folder: &Path) -> io::Result<NamedTempFile> {
         .tempfile_in(folder)
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(path)?.len() > MAX_FILE_BYTES {
-        // Too long for any: whatever it is, it does not check out.
-        return Ok(Vec::new());
+/// Why a file is no embedding.
+enum Unusable {
+    /// It cannot be read now.
+    Error(io::Error),
+    /// It is none that we wrote.
+    Foreign(String),
+}
+
+impl From<io::Error> for Unusable {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // No regular file, or longer than any.
+            io::ErrorKind::InvalidInput
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::FileTooLarge => Self::Foreign(error.to_string()),
+            _ => Self::Error(error),
+        }
     }
-    fs::read(path)
+}
+
+/// A file of ours, and its bytes.
+fn read(path: &Path) -> Result<(File, Vec<u8>), Unusable> {
+    let file = files::open(path)?;
+    if let Some(how) = files::writable_by_others(&file.metadata()?) {
+        return Err(Unusable::Foreign(how));
+    }
+    let bytes = files::read_opened(&file, MAX_FILE_BYTES)?;
+    Ok((file, bytes))
+}
+
+/// Removes what is no embedding, and says so.
+fn remove(path: &Path, why: &str) {
+    tracing::warn!(path = %path.display(), why, "a kept text embedding cannot be used, and is removed");
+    let _ = fs::remove_file(path);
 }
 
 /// A file's bytes; none of embeddings that are larger than any.
@@ -258,6 +308,8 @@ fn parse(bytes: &[u8], key: &Key, tokens: usize) -> Option<Array2<f32>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -323,6 +375,50 @@ mod tests {
         // What is not finite is none, however whole it is.
         store.put(&[3, 1], &embeddings(2, f32::NAN));
         assert_eq!(store.get(&[3, 1]), None);
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        for mode in [0o777, 0o1777, 0o770] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let refused = EmbeddingStore::open(folder.path(), &CONTEXT);
+            assert!(matches!(refused, Err(OpenError::Others(_))), "{mode:o}");
+        }
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        open(folder.path());
+        let made = folder.path().join("made");
+        let mut store = open(&made);
+        store.put(&[3, 1], &embeddings(2, 0.5));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&made), mode(&files(&made)[0])), (0o700, 0o600));
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_none_at_once_and_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = open(folder.path());
+        store.put(&[3, 1], &embeddings(2, 0.5));
+        let path = files(folder.path()).remove(0);
+        let whole = fs::read(&path).unwrap();
+        let fifo = || {
+            let made = std::process::Command::new("mkfifo").arg(&path).status();
+            assert!(made.unwrap().success());
+        };
+        let device = || std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        let others = || {
+            fs::write(&path, &whole).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        };
+        let endless = || File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        for place in [&fifo as &dyn Fn(), &device, &others, &endless] {
+            fs::remove_file(&path).unwrap();
+            place();
+            assert_eq!(store.get(&[3, 1]), None);
+            assert!(!path.exists(), "it is removed");
+            store.put(&[3, 1], &embeddings(2, 0.5));
+            assert!(store.get(&[3, 1]).is_some(), "and another one is kept");
+        }
     }
 
     #[test]

@@ -30,14 +30,16 @@ use std::time::{Duration, Instant};
 
 use ndarray::Array4;
 
-pub use embedding_store::EmbeddingStore;
+pub use embedding_store::{EmbeddingStore, OpenError};
 pub use error::PipelineError;
 pub use plan::{Plan, Planner, TokenCount};
 pub use preview::{LatentToRgb, PreviewFit, preview_file};
 pub use text::TextKeeping;
 pub use watch::{Event, Unwatched, Watch};
 
-use crate::domain::{GenerateRequest, Generated, ImageSize, Prompt, Receipt, Timings, Warning};
+use crate::domain::{
+    GenerateRequest, Generated, ImageSize, Processor, Prompt, Receipt, Timings, Warning,
+};
 use crate::engine::{Graph, Tensor};
 use crate::model::PipelineClass;
 use pixels::Rgb8;
@@ -98,6 +100,8 @@ pub struct ModelFacts {
     pub device: String,
     /// Arithmetic of the device.
     pub precision: String,
+    /// The processor that the networks were compiled for; none where that is another device.
+    pub processor: Option<Processor>,
     /// Digest of the model's files.
     pub digest: String,
     /// Version of the runtime.
@@ -234,6 +238,7 @@ impl Pipeline {
             weights: facts.weights.clone(),
             device: facts.device.clone(),
             precision: facts.precision.clone(),
+            processor: facts.processor.clone(),
             model_digest: facts.digest.clone(),
             openvino_version: facts.openvino_version.clone(),
         }

@@ -327,6 +327,7 @@ mod tests {
             weights: "f16".to_owned(),
             device: "CPU".to_owned(),
             precision: "f32".to_owned(),
+            processor: None,
             digest: "digest".to_owned(),
             openvino_version: "none".to_owned(),
             class: PipelineClass::Alpha,

@@ -202,6 +202,7 @@ mod tests {
                     weights: String::new(),
                     device: String::new(),
                     precision: String::new(),
+                    processor: None,
                     model_digest: String::new(),
                     openvino_version: String::new(),
                 },

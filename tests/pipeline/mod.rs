@@ -10,7 +10,7 @@ use std::fs;
 use std::sync::Arc;
 
 use pixart::domain::{
-    Decoder, GenerateRequest, Generated, Guidance, ImageSize, OutputFormat, Prompt,
+    Decoder, GenerateRequest, Generated, Guidance, ImageSize, OutputFormat, Processor, Prompt,
     RequestDefaults, SchedulerKind, Seed, Steps, Warning,
 };
 use pixart::engine::{Graph, Tensor};
@@ -34,6 +34,10 @@ fn facts() -> ModelFacts {
         weights: "f16".to_owned(),
         device: "CPU".to_owned(),
         precision: "bf16".to_owned(),
+        processor: Some(Processor {
+            instruction_set: "AVX2 FMA".to_owned(),
+            threads: 2,
+        }),
         digest: "digest".to_owned(),
         openvino_version: "none".to_owned(),
         class: PipelineClass::Alpha,

@@ -78,6 +78,7 @@ fn picture(job: &Job, bytes: usize) -> Generated {
             weights: String::new(),
             device: String::new(),
             precision: String::new(),
+            processor: None,
             model_digest: String::new(),
             openvino_version: String::new(),
         },

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use ndarray::{Array2, Array4};
 use pixart::domain::{
-    Decoder, GenerateRequest, Generated, ImageSize, Receipt, RequestDefaults, Timings, Warning,
+    Decoder, GenerateRequest, Generated, ImageSize, Processor, Receipt, RequestDefaults, Timings,
+    Warning,
 };
 use pixart::engine::EngineError;
 use pixart::model::{PipelineClass, SchedulerConfig};
@@ -240,6 +241,10 @@ pub(super) fn planner() -> Planner {
         weights: "f16".to_owned(),
         device: "CPU".to_owned(),
         precision: "f32".to_owned(),
+        processor: Some(Processor {
+            instruction_set: "AVX2 FMA".to_owned(),
+            threads: 2,
+        }),
         digest: "digest".to_owned(),
         openvino_version: "none".to_owned(),
         class: PipelineClass::Alpha,
@@ -309,6 +314,7 @@ impl Generate for FakeGenerate {
                 weights: facts.weights.clone(),
                 device: facts.device.clone(),
                 precision: facts.precision.clone(),
+                processor: facts.processor.clone(),
                 model_digest: facts.digest.clone(),
                 openvino_version: facts.openvino_version.clone(),
             },

@@ -210,7 +210,8 @@ impl Compare {
         };
         say(table(&report).trim_end())?;
         let against = a.directory.manifest().measured_digest();
-        let measurement = report.measurement(against, b.asked_precision.clone());
+        let instruction_set = common.app(Vec::new())?.instruction_set();
+        let measurement = report.measurement(against, b.asked_precision.clone(), &instruction_set);
         if let (true, Some(measurement)) = (self.record, measurement) {
             b.directory.record(measurement)?;
         }
