@@ -18,6 +18,7 @@ use crate::convert;
 use crate::pipeline::{Event, PipelineError, Watch};
 use crate::pull;
 use crate::quantize;
+use crate::shown::shown;
 use crate::synthesize;
 
 /// Whether Ctrl-C (or a request to terminate) has come. Where nobody looks at it, and at the second, the process ends.
@@ -142,7 +143,7 @@ impl convert::Progress for ConvertProgress {
             let _ = writeln!(
                 io::stderr(),
                 "another conversion into {} is running: waiting for its end",
-                folder.display()
+                shown(&folder.display().to_string())
             );
         }
     }
@@ -162,7 +163,7 @@ impl convert::Progress for ConvertProgress {
     fn warning(&self, message: &str) {
         // Nothing is lost with a terminal that is gone.
         self.bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "warning: {message}");
+            let _ = writeln!(io::stderr(), "warning: {}", shown(message));
         });
     }
 
@@ -318,14 +319,16 @@ impl PullProgress {
 
     /// A line above the bar, where there is one.
     pub(super) fn note(&self, line: &str) {
-        self.bar.println(line);
+        self.bar.println(shown(line));
     }
 
     /// A line above the bar, or without one where there is none.
     pub(super) fn tell(&self, line: &str) {
         if !self.quiet {
             // Nothing is lost with a terminal that is gone.
-            let _ = self.bar.suspend(|| writeln!(io::stderr(), "{line}"));
+            let _ = self
+                .bar
+                .suspend(|| writeln!(io::stderr(), "{}", shown(line)));
         }
     }
 }

@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::{Common, ModelFlags, QualityFlag, exit, path, say};
 use crate::app::serve::{Announce, Ended};
 use crate::config::{LogFormat, Settings};
+use crate::files::readable_by_others;
 use crate::model::Choice;
 use crate::telemetry::{Logging, log_panics, memory_limit_bytes};
 
@@ -84,6 +85,7 @@ impl Serve {
                  (docker: --memory 4g; Kubernetes: resources.limits.memory; systemd: MemoryMax=4G)"
             );
         }
+        warn_of_readable_keys(app.settings());
         let (app, choice) = app.choosing()?;
         log_choice(&choice);
         let mut announce = ToTerminal {
@@ -124,6 +126,18 @@ impl Serve {
         .into_iter()
         .filter_map(|(key, value)| Some((key, value?)))
         .collect())
+    }
+}
+
+/// Tells of a file of API keys that other users of the machine can read.
+fn warn_of_readable_keys(settings: &Settings) {
+    let path = &settings.auth.keys_file;
+    let metadata = std::fs::metadata(path);
+    if !path.as_os_str().is_empty() && metadata.is_ok_and(|found| readable_by_others(&found)) {
+        tracing::warn!(
+            path = %path.display(),
+            "other users of this machine can read the keys in auth.keys_file: take that right from them (chmod go-r)"
+        );
     }
 }
 

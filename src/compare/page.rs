@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::table::{share_rows, similarity};
 use super::{ModelReport, Report};
 use crate::bench::Spread;
+use crate::shown::is_obeyed;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --quiet: #6b7280; --line: #d9dce1; }
@@ -172,6 +173,8 @@ fn escaped(text: &str) -> String {
                 '<' => out.push_str("&lt;"),
                 '>' => out.push_str("&gt;"),
                 '"' => out.push_str("&quot;"),
+                // A browser turns text around at some of them.
+                other if is_obeyed(other) => out.extend(other.escape_unicode()),
                 other => out.push(other),
             }
             out
@@ -207,7 +210,7 @@ mod tests {
             openvino: "2026.4.1".to_owned(),
             models: Pair {
                 a: model("original"),
-                b: model("small & fast"),
+                b: model("small & fast \u{1b}[31m\u{202e}"),
             },
             sizes: Vec::new(),
             quality: QualityFigures::of(&pictures),
@@ -222,7 +225,7 @@ mod tests {
         );
         assert!(!html.contains("<script"));
         assert!(!html.contains("http"), "nothing comes from the network");
-        assert!(html.contains("original and small &amp; fast"));
+        assert!(html.contains("original and small &amp; fast \\u{1b}[31m\\u{202e}"));
         assert!(html.contains("data:image/png;base64,b25l\""));
         assert!(html.contains("seed 7 · 31.2 dB · SSIM 0.9877") || html.contains("31.3 dB"));
     }

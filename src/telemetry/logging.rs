@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::{panic, thread};
 
@@ -10,7 +11,11 @@ use tracing::Dispatch;
 use tracing::dispatcher::set_global_default;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+
+use crate::shown::shown;
 
 /// Longest text of a panic that is logged, in characters.
 const MAX_PANIC_CHARS: usize = 200;
@@ -71,8 +76,28 @@ impl Logging<'_> {
                 .with_span_list(true);
             Dispatch::new(objects.finish())
         } else {
-            Dispatch::new(lines.compact().with_ansi(ansi).finish())
+            let fields = debug_fn(write_field).delimited(" ");
+            Dispatch::new(lines.compact().fmt_fields(fields).with_ansi(ansi).finish())
         })
+    }
+}
+
+/// A field of an event or a span in a line for people, with nothing in it that a terminal obeys: names of models and words of the
+/// runtime come out of files. It has one line, so that none can pass for another event.
+fn write_field(
+    writer: &mut Writer<'_>,
+    field: &tracing::field::Field,
+    value: &dyn fmt::Debug,
+) -> fmt::Result {
+    let text = format!("{value:?}").replace('\n', "\\n");
+    let text = shown(&text);
+    match field.name() {
+        "message" => writer.write_str(&text),
+        name if writer.has_ansi_escapes() => {
+            // As tracing-subscriber has it: the name in italics.
+            write!(writer, "\u{1b}[3m{name}\u{1b}[0m={text}")
+        }
+        name => write!(writer, "{name}={text}"),
     }
 }
 
@@ -203,6 +228,20 @@ mod tests {
         assert!(plain.contains("a picture is drawn seconds=1.5"), "{plain}");
         assert!(!plain.contains('\u{1b}'), "{plain:?}");
         assert!(written(false, true, say).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_out_in_lines_for_people() {
+        let text = "\u{1b}[31mRED\u{1b}]0;title\u{7}\u{9b}2J";
+        let error = io::Error::other(text);
+        let plain = written(false, false, || {
+            let _span = info_span!("job", name = text).entered();
+            info!(name = text, shown = %text, debug = ?text, %error, "a message: {text}");
+        });
+        assert!(plain.contains("RED"), "{plain}");
+        assert!(!plain.contains(['\u{1b}', '\u{7}', '\u{9b}']), "{plain:?}");
+        let forged = written(false, false, || info!(name = %"a\n2026 INFO all is well"));
+        assert_eq!(forged.lines().count(), 1, "{forged}");
     }
 
     #[test]
