@@ -5,6 +5,7 @@ mod compare;
 mod draws;
 mod foreign;
 mod formats;
+mod hostile;
 mod info;
 mod interrupt;
 mod models;

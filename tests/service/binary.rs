@@ -1,7 +1,8 @@
 //! `pixart serve` as it is run, with the model that it carries.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -32,7 +33,38 @@ pub(super) struct Serving {
 impl Serving {
     /// Starts it on any free port, and waits until it is ready.
     pub(super) fn start(flags: &[&str]) -> Self {
-        let mut child = pixart_at_home()
+        Self::started(&mut pixart_at_home(), flags)
+    }
+
+    /// The same under a limit of the shell's, such as `-n 100`.
+    fn limited(limit: &str, flags: &[&str]) -> Self {
+        let pixart = pixart_at_home();
+        let variables = pixart.get_envs();
+        let mut shell = Command::new("bash");
+        shell
+            .env_clear()
+            .envs(variables.filter_map(|(name, value)| Some((name, value?))))
+            .arg("-c")
+            .arg(format!("ulimit {limit}; exec \"$0\" \"$@\""))
+            .arg(pixart.get_program());
+        Self::started(&mut shell, flags)
+    }
+
+    /// The whole answer to a GET on a connection of its own.
+    fn get_alone(&self, path: &str) -> String {
+        let mut connection = TcpStream::connect(self.address).unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+            self.address
+        );
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn started(pixart: &mut Command, flags: &[&str]) -> Self {
+        let mut child = pixart
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
             .args(flags)
             .stdout(Stdio::null())
@@ -125,6 +157,60 @@ fn read(child: &mut Child) -> (Arc<Mutex<String>>, Receiver<SocketAddr>, JoinHan
 }
 
 const CACTUS: &str = "A small cactus with a happy face in the Sahara desert.";
+
+#[test]
+fn few_open_files_mean_few_connections_and_health_is_answered_beyond_them() {
+    let serving = Serving::limited("-n 106", &[]);
+    let silent: Vec<TcpStream> = (0..150)
+        .map(|_| TcpStream::connect(serving.address).unwrap())
+        .collect();
+    assert!(serving.get_alone("/healthz").starts_with("HTTP/1.1 200 "));
+    drop(silent);
+    let log = serving.log.lock().unwrap().clone();
+    let line = log
+        .lines()
+        .find(|line| line.contains("takes fewer connections"));
+    let told: Value = serde_json::from_str(line.unwrap_or_else(|| panic!("{log}"))).unwrap();
+    assert_eq!(
+        (&told["limit"], &told["connections"]),
+        (&json!(106), &json!(10))
+    );
+}
+
+#[test]
+fn health_is_answered_while_no_file_can_be_opened() {
+    let serving = Serving::start(&[]);
+    let process = serving.child.id();
+    let open: BTreeSet<u32> = std::fs::read_dir(format!("/proc/{process}/fd"))
+        .unwrap()
+        .map(|entry| {
+            entry
+                .unwrap()
+                .file_name()
+                .to_str()
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect();
+    // The first number that is free is the first that is forbidden.
+    let first = (0..).find(|number| !open.contains(number)).unwrap();
+    let lowered = Command::new("prlimit")
+        .args([
+            "--pid",
+            &process.to_string(),
+            &format!("--nofile={first}:{first}"),
+        ])
+        .status();
+    assert!(lowered.unwrap().success());
+    for path in ["/healthz", "/readyz", "/healthz"] {
+        let answer = serving.get_alone(path);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+    let refused = serving.get_alone("/v1/capabilities");
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(refused.contains("too_many_connections"), "{refused}");
+}
 
 #[tokio::test]
 async fn a_served_picture_is_the_one_that_generate_draws_whatever_was_drawn_before() {
