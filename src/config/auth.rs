@@ -1,4 +1,4 @@
-//! `[auth]`: the keys that open the service. Their text leaves this file for nobody: neither for a log nor for an error.
+//! `[auth]`: the keys that open the service, and their names. A key's text is in no log and no error; its name is for the log.
 
 use std::fmt;
 use std::io;
@@ -20,26 +20,58 @@ const MAX_FILE_BYTES: u64 = 1024 * 1024;
 pub struct AuthSettings {
     /// Keys; none opens the service to everybody. After [`super::Settings::resolve`] those of `keys_file` are among them.
     pub keys: ApiKeys,
-    /// File with one key a line; empty is none.
+    /// File with one key a line, or a name and a key; empty is none.
     pub keys_file: PathBuf,
 }
 
-/// Keys, each 16 to 256 visible ASCII characters once the settings are resolved. Debug output tells how many.
+/// Keys, each 16 to 256 visible ASCII characters once the settings are resolved, each with a name or without one. Debug
+/// output reports how many.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct ApiKeys(Vec<String>);
+pub struct ApiKeys(Vec<ApiKey>);
+
+/// A key, and what the log calls its holder. Written as `KEY` or `NAME KEY`: a key has no space, so no key of either form can
+/// be taken for the other.
+#[derive(Clone, PartialEq, Eq)]
+struct ApiKey {
+    name: Option<String>,
+    key: String,
+}
+
+impl ApiKey {
+    /// Whether the parts make sense is what [`Self::check`] says.
+    fn parse(text: &str) -> Self {
+        let text = text.trim();
+        let (name, key) = match text.split_once(|c: char| c.is_ascii_whitespace()) {
+            Some((name, key)) => (Some(name.to_owned()), key.trim_start()),
+            None => (None, text),
+        };
+        Self {
+            name,
+            key: key.to_owned(),
+        }
+    }
+
+    /// Says what is wrong, without what was written: either part may be a key.
+    fn check(&self) -> Result<(), String> {
+        check_key(&self.key)?;
+        self.name.as_deref().map_or(Ok(()), check_name)
+    }
+}
 
 impl ApiKeys {
     /// Shortest key. With fewer characters guessing becomes worth it.
     pub const MIN_CHARS: usize = 16;
     /// Longest key.
     pub const MAX_CHARS: usize = 256;
+    /// Longest name: shorter than any key, so that `KEY NAME` is refused instead of logging a key.
+    pub const MAX_NAME_CHARS: usize = Self::MIN_CHARS - 1;
 
-    /// Keys for tests and tools.
+    /// Keys for tests and tools, each `KEY` or `NAME KEY`.
     ///
     /// # Errors
-    /// When one is too short, too long or has other than visible ASCII characters.
+    /// When one is too short, too long or has other than visible ASCII characters, or a name makes no sense.
     pub fn new(keys: impl IntoIterator<Item = String>) -> Result<Self, String> {
-        let keys = Self(keys.into_iter().collect());
+        let keys = Self(keys.into_iter().map(|text| ApiKey::parse(&text)).collect());
         keys.check()?;
         Ok(keys)
     }
@@ -54,21 +86,32 @@ impl ApiKeys {
         self.0.len()
     }
 
-    /// The keys themselves, for whoever compares them.
+    /// The keys themselves, for comparing.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        self.0.iter().map(|entry| entry.key.as_str())
+    }
+
+    /// The keys with their names.
+    pub fn named(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.0
+            .iter()
+            .map(|entry| (entry.key.as_str(), entry.name.as_deref()))
     }
 
     fn check(&self) -> Result<(), String> {
-        for (key, number) in self.0.iter().zip(1..) {
-            check_key(key).map_err(|what| format!("auth.keys: key {number} {what}"))?;
+        for (entry, number) in self.0.iter().zip(1..) {
+            entry
+                .check()
+                .map_err(|what| format!("auth.keys: key {number} {what}"))?;
         }
         Ok(())
     }
 
-    fn add(&mut self, key: &str) {
-        if !self.0.iter().any(|known| known == key) {
-            self.0.push(key.to_owned());
+    /// Adds a key that is not there. A key that is gets the name, if it has none.
+    fn add(&mut self, entry: ApiKey) {
+        match self.0.iter_mut().find(|known| known.key == entry.key) {
+            Some(known) => known.name = known.name.take().or(entry.name),
+            None => self.0.push(entry),
         }
     }
 }
@@ -91,6 +134,18 @@ fn check_key(key: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Says of a name what is wrong with it, not what it is: it may be a key in the wrong place.
+fn check_name(name: &str) -> Result<(), String> {
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.len() <= ApiKeys::MAX_NAME_CHARS && name.bytes().all(is_fit) {
+        return Ok(());
+    }
+    Err(format!(
+        "has a name that cannot be one: write NAME KEY, or KEY alone; a name has 1 to {} characters of A-Z a-z 0-9 . _ -",
+        ApiKeys::MAX_NAME_CHARS
+    ))
+}
+
 impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ApiKeys({})", self.len())
@@ -111,7 +166,7 @@ impl<'de> Deserialize<'de> for ApiKeys {
             Value::Array(values) => values
                 .into_iter()
                 .map(|value| match value {
-                    Value::String(text) => Some(text),
+                    Value::String(text) => Some(ApiKey::parse(&text)),
                     _ => None,
                 })
                 .collect(),
@@ -144,12 +199,15 @@ impl AuthSettings {
         let mut keys = self.keys.clone();
         let mut is_empty = true;
         for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1..) {
-            let key = line.trim();
-            if key.is_empty() || key.starts_with('#') {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            check_key(key).map_err(|what| invalid(format!("line {number} {what}")))?;
-            keys.add(key);
+            let entry = ApiKey::parse(line);
+            entry
+                .check()
+                .map_err(|what| invalid(format!("line {number} {what}")))?;
+            keys.add(entry);
             is_empty = false;
         }
         // Without keys the service would be open, which is not what somebody wants who names a file of them.
@@ -180,7 +238,7 @@ mod tests {
         let path = folder.path().join("keys");
         std::fs::write(&path, text).unwrap();
         let settings = AuthSettings {
-            keys: ApiKeys(vec![KEY.to_owned()]),
+            keys: ApiKeys(vec![ApiKey::parse(KEY)]),
             keys_file: path,
         };
         (folder, settings)
@@ -209,9 +267,50 @@ mod tests {
         );
         settings.read_file().unwrap();
         assert_eq!(
-            settings.keys.0,
+            settings.keys.iter().collect::<Vec<_>>(),
             [KEY, "first-key-of-the-file", "last-key-of-the-file"]
         );
+        assert!(settings.keys.named().all(|(_, name)| name.is_none()));
+    }
+
+    #[test]
+    fn a_key_may_have_a_name_before_it_and_any_key_of_before_means_what_it_did() {
+        let text = format!(
+            "alice first-key-of-the-file\nweb-2.a \t second-key-of-the-file\n\
+             key:with=signs#in-it\nbob {KEY}\n# a comment\n"
+        );
+        let (_folder, mut settings) = with_file(text.as_bytes());
+        settings.read_file().unwrap();
+        assert_eq!(
+            settings.keys.named().collect::<Vec<_>>(),
+            [
+                (KEY, Some("bob")),
+                ("first-key-of-the-file", Some("alice")),
+                ("second-key-of-the-file", Some("web-2.a")),
+                ("key:with=signs#in-it", None),
+            ]
+        );
+        assert_eq!(settings.check(), Ok(()));
+        assert!(ApiKeys::new([format!("carol {KEY}")]).is_ok());
+    }
+
+    #[test]
+    fn a_name_that_may_be_a_key_is_refused_and_not_shown() {
+        for bad in [
+            format!("{KEY} alice"),
+            format!("{KEY} another-long-word"),
+            format!("alice: {KEY}"),
+            format!("a-name-of-16-chr {KEY}"),
+            format!("alice bob {KEY}"),
+            "alice too-short".to_owned(),
+        ] {
+            let (_folder, mut settings) = with_file(format!("{bad}\n").as_bytes());
+            let error = settings.read_file().unwrap_err().to_string();
+            assert!(error.contains("line 1"), "{error}");
+            for word in bad.split(' ') {
+                assert!(!error.contains(word), "{word}: {error}");
+            }
+        }
     }
 
     #[test]

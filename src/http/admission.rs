@@ -17,7 +17,7 @@ use super::identity::Caller;
 use super::refusals;
 use super::service::Service;
 use crate::domain::{Compression, GenerateRequest, RequestDraft, Seed};
-use crate::jobs::{Attachment, Claim, Keeping, Lingering, Order, Work};
+use crate::jobs::{AskedBy, Attachment, Claim, Keeping, Lingering, Order, Work};
 use crate::pipeline::{Plan, Planner};
 
 /// How long a job waits for the client whose read has timed out, to ask again. The SDKs come back within 8 seconds.
@@ -50,6 +50,8 @@ pub(super) struct Asked<'a> {
     /// Digest of the body.
     pub(super) digest: [u8; 32],
     pub(super) received: Instant,
+    /// What the log says of who asks.
+    pub(super) by: AskedBy,
 }
 
 /// A drawing request that makes sense to the loaded model.
@@ -132,6 +134,7 @@ pub(super) async fn admit(
             retry,
         },
         span: Span::current(),
+        asked_by: asked.by.clone(),
     };
     let (work, images) = (order.work, order.images);
     let submitted = service
@@ -267,6 +270,7 @@ mod tests {
             caller: Caller::ANONYMOUS,
             digest: [0; 32],
             received,
+            by: AskedBy::default(),
         };
         lingering(&asked).map(|lingering| lingering.from - received)
     }
@@ -296,6 +300,7 @@ mod tests {
                 caller: Caller::ANONYMOUS,
                 digest: [0; 32],
                 received: Instant::now(),
+                by: AskedBy::default(),
             };
             let lingering = lingering(&asked)?;
             assert_eq!(lingering.from, asked.received);

@@ -22,8 +22,9 @@ use hyper::body::{Frame, SizeHint};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::VITAL;
 use super::error::{ApiError, ErrorCode};
+use super::identity::KeyName;
+use super::{STATIC, VITAL};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// nginx's status for a client that left before its answer. It is only ever logged.
@@ -147,6 +148,7 @@ async fn around(mut request: Request, next: Next) -> Response {
         is_complete: false,
         request_id: id.clone(),
         trace_id: trace.clone(),
+        key: None,
     };
     // The answer to HEAD has a body that is never sent.
     let sends_body = request.method() != Method::HEAD;
@@ -177,6 +179,7 @@ async fn around(mut request: Request, next: Next) -> Response {
     }
     response.headers_mut().insert(X_REQUEST_ID, id.header());
     line.status = response.status().as_u16();
+    line.key = response.extensions_mut().remove();
     line.is_complete = !sends_body;
     response.map(|body| Body::new(LoggedBody { body, line }))
 }
@@ -208,29 +211,43 @@ struct AccessLine {
     is_complete: bool,
     request_id: RequestId,
     trace_id: Option<TraceId>,
+    key: Option<KeyName>,
 }
 
 impl Drop for AccessLine {
     fn drop(&mut self) {
         let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
-        // Orchestrators and Prometheus ask several times a second: as long as all is well, that is no news.
-        if VITAL.contains(&route) && (200..300).contains(&self.status) {
-            tracing::debug!(target: "access", route, status = self.status, "well");
-            return;
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "access",
+                    method = self.method,
+                    route,
+                    status = self.status,
+                    seconds = self.began.elapsed().as_secs_f64(),
+                    bytes = self.bytes,
+                    complete = self.is_complete,
+                    request_id = self.request_id.as_str(),
+                    trace_id = self.trace_id.as_ref().map(TraceId::as_str),
+                    key = self.key.as_ref().map(|name| &*name.0),
+                    "request"
+                )
+            };
         }
-        tracing::info!(
-            target: "access",
-            method = self.method,
-            route,
-            status = self.status,
-            seconds = self.began.elapsed().as_secs_f64(),
-            bytes = self.bytes,
-            complete = self.is_complete,
-            request_id = self.request_id.as_str(),
-            trace_id = self.trace_id.as_ref().map(TraceId::as_str),
-            "request"
-        );
+        if is_no_news(route, self.status) {
+            line!(debug);
+        } else {
+            line!(info);
+        }
     }
+}
+
+/// Whether an answer is one of many that say nothing: health that is well and metrics, asked for several times a second; that
+/// nothing is drawn yet or any more, which has lines of its own; the files of the page.
+fn is_no_news(route: &str, status: u16) -> bool {
+    let is_well = (200..300).contains(&status) || status == StatusCode::NOT_MODIFIED.as_u16();
+    let is_waited_for = route == "/readyz" && status == StatusCode::SERVICE_UNAVAILABLE.as_u16();
+    is_waited_for || is_well && (VITAL.contains(&route) || STATIC.contains(&route))
 }
 
 /// A body that takes the line of its request along and counts what is sent.
@@ -495,6 +512,26 @@ mod tests {
         );
         assert_eq!(access.len(), 4);
         assert!(!lines.text().contains("a-secret"), "{}", lines.text());
+    }
+
+    #[test]
+    fn what_is_asked_all_the_time_is_logged_at_debug_while_it_is_well() {
+        for (route, status, quiet) in [
+            ("/healthz", 200, true),
+            ("/healthz", 503, false),
+            ("/readyz", 503, true),
+            ("/readyz", 499, false),
+            ("/", 200, true),
+            ("/page/{file}", 200, true),
+            ("/page/{file}", 304, true),
+            ("/page/{file}", 404, false),
+            ("/openapi.yaml", 200, true),
+            ("/v1/images", 200, false),
+            ("/v1/jobs/{id}", 200, false),
+            ("unmatched", 404, false),
+        ] {
+            assert_eq!(is_no_news(route, status), quiet, "{route} {status}");
+        }
     }
 
     #[tokio::test]

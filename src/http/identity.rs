@@ -1,7 +1,9 @@
 //! Who asks: API keys, compared in constant time, and an opaque name for their holder.
 //!
-//! Keys themselves are not kept: only their SHA-256, of which the first half of the caller's name is made.
+//! Keys themselves are not kept: only their SHA-256, of which the first half of the caller's name is made. The name that the
+//! settings give a key is for the log.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -46,25 +48,54 @@ impl fmt::Debug for Caller {
     }
 }
 
+/// What the settings call the holder of a key, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyName(pub Arc<str>);
+
 /// The keys that open the door. With none, it stands open.
 #[derive(Clone, Default)]
-pub struct Keys(Vec<KeyDigest>);
+pub struct Keys {
+    digests: Vec<KeyDigest>,
+    names: HashMap<Caller, KeyName>,
+}
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keys({})", self.0.len())
+        write!(f, "Keys({})", self.digests.len())
     }
 }
 
 impl Keys {
-    /// Takes the keys of the settings.
+    /// Takes keys without names.
     pub fn new<K: AsRef<[u8]>>(keys: impl IntoIterator<Item = K>) -> Self {
-        Self(keys.into_iter().map(|key| digest(key.as_ref())).collect())
+        Self {
+            digests: keys.into_iter().map(|key| digest(key.as_ref())).collect(),
+            names: HashMap::new(),
+        }
+    }
+
+    /// Takes the keys of the settings, with the names that they have.
+    pub fn named<'a>(keys: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Self {
+        let mut named = Self::default();
+        for (key, name) in keys {
+            let digest = digest(key.as_bytes());
+            if let (Some(name), Some(half)) = (name, digest.first_chunk()) {
+                let name = KeyName(name.into());
+                named.names.insert(Caller(Some(*half)), name);
+            }
+            named.digests.push(digest);
+        }
+        named
     }
 
     /// Whether anybody may come in.
     pub fn is_open(&self) -> bool {
-        self.0.is_empty()
+        self.digests.is_empty()
+    }
+
+    /// What the log calls this caller.
+    fn name(&self, caller: Caller) -> Option<KeyName> {
+        self.names.get(&caller).cloned()
     }
 
     /// Says whose key a request carries, in `Authorization: Bearer` or `x-api-key`.
@@ -100,7 +131,7 @@ impl Keys {
         let digest = digest(key);
         let mut found = Choice::from(0);
         let mut name = [0_u8; 16];
-        for known in &self.0 {
+        for known in &self.digests {
             let same = known.ct_eq(&digest);
             for (byte, known) in name.iter_mut().zip(known) {
                 byte.conditional_assign(known, same);
@@ -123,7 +154,8 @@ fn digest(key: &[u8]) -> KeyDigest {
     Sha256::digest(key).into()
 }
 
-/// Middleware that lets requests with a valid key through, their [`Caller`] in their extensions.
+/// Middleware that lets requests with a valid key through, their [`Caller`] in their extensions, and the [`KeyName`] of a key
+/// that has one in those of the request and of the answer.
 pub async fn require_key(
     State(keys): State<Arc<Keys>>,
     mut request: Request,
@@ -132,7 +164,13 @@ pub async fn require_key(
     match keys.identify(request.headers()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let Some(name) = keys.name(caller) else {
+                return next.run(request).await;
+            };
+            request.extensions_mut().insert(name.clone());
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(name);
+            response
         }
         Err(error) => error.into_response(),
     }
@@ -212,6 +250,31 @@ mod tests {
         let caller = identify(&[("x-api-key", KEYS[0])]).unwrap();
         let shown = format!("{caller:?} {:?}", Keys::new(KEYS));
         assert_eq!(shown, "Caller(with a key) Keys(2)");
+    }
+
+    #[tokio::test]
+    async fn the_log_learns_the_name_of_a_key_that_has_one() {
+        let keys = Keys::named([(KEYS[0], Some("alice")), (KEYS[1], None)]);
+        let app = Router::new()
+            .route(
+                "/",
+                get(async |name: Option<Extension<KeyName>>| {
+                    name.map_or_else(String::new, |Extension(name)| name.0.to_string())
+                }),
+            )
+            .layer(middleware::from_fn_with_state(Arc::new(keys), require_key));
+        for (key, name) in [(KEYS[0], "alice"), (KEYS[1], "")] {
+            let request = Request::get("/").header("x-api-key", key);
+            let request = request.body(Body::empty()).unwrap();
+            let response = app.clone().oneshot(request).await.unwrap();
+            let told = response.extensions().get::<KeyName>().cloned();
+            assert_eq!(
+                told.map(|name| name.0),
+                (!name.is_empty()).then(|| name.into())
+            );
+            let body = crate::http::context::whole(response).await;
+            assert_eq!(body, name.as_bytes());
+        }
     }
 
     #[tokio::test]

@@ -123,6 +123,9 @@ fn routed(routes: Vec<Route>) -> Router<Service> {
 /// The paths that probes and Prometheus ask: they are answered even when every connection's place is taken.
 pub const VITAL: &[&str] = &["/healthz", "/readyz", "/metrics"];
 
+/// The paths of what stands in the binary and is the same for everybody.
+const STATIC: &[&str] = &["/", "/page/{file}", "/openapi.yaml"];
+
 /// The paths of the service, `/metrics` among them where it has no listener of its own.
 pub fn router(service: Service, cors_origins: &[String], with_metrics: bool) -> Router {
     let keyed = |routes| {

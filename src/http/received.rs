@@ -1,5 +1,6 @@
 //! A drawing request as it arrives: read, parsed, timed and counted, whatever face it came by.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
@@ -11,13 +12,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::admission::{Asked, Face};
 use super::body::{self, BodyLimits};
-use super::context::RequestId;
+use super::context::{RequestId, TraceId};
 use super::drawing::DrawingRequest;
 use super::error::ApiError;
 use super::fields::Fields;
-use super::identity::Caller;
+use super::identity::{Caller, KeyName};
 use super::meter::{Meter, outcome};
 use super::service::Service;
+use crate::jobs::AskedBy;
 use crate::telemetry::{RequestOutcome, Stage};
 
 /// Middleware that counts the drawing requests that the check of keys refuses: they never come to a handler.
@@ -40,7 +42,9 @@ pub(super) struct Received {
     headers: HeaderMap,
     body: Option<Body>,
     caller: Caller,
+    key_name: Option<KeyName>,
     request_id: Option<RequestId>,
+    trace_id: Option<TraceId>,
     digest: [u8; 32],
     at: Instant,
     /// Taken by an answer that outlives the handler.
@@ -65,7 +69,9 @@ impl Received {
             body: Some(body),
             // The layer that checks keys has put it there.
             caller: caller.unwrap_or(Caller::ANONYMOUS),
+            key_name: parts.extensions.get::<KeyName>().cloned(),
             request_id: parts.extensions.get::<RequestId>().cloned(),
+            trace_id: parts.extensions.get::<TraceId>().cloned(),
             digest: [0; 32],
             at,
             meter: None,
@@ -88,6 +94,11 @@ impl Received {
             caller: self.caller,
             digest: self.digest,
             received: self.at,
+            by: AskedBy {
+                request_id: self.request_id.as_ref().map(|id| id.as_str().into()),
+                trace_id: self.trace_id.as_ref().map(|id| id.as_str().into()),
+                key_name: self.key_name.as_ref().map(|name| Arc::clone(&name.0)),
+            },
         }
     }
 

@@ -46,7 +46,7 @@ impl Service {
             shared: Arc::new(Shared {
                 jobs,
                 metrics,
-                keys: Arc::new(Keys::new(settings.auth.keys.iter())),
+                keys: Arc::new(Keys::named(settings.auth.keys.named())),
                 settings: ServiceSettings {
                     limits: settings.limits.clone(),
                     queue_capacity: settings.queue.capacity,

@@ -8,6 +8,7 @@
 
 mod attachment;
 mod error;
+mod finished;
 mod health;
 mod job;
 mod order;
@@ -24,7 +25,7 @@ pub use attachment::{Attachment, Lingering};
 pub use error::SubmitError;
 pub use health::{Health, Phase};
 pub use job::{Ending, Failure, Job, JobId, JobState, NotAJobId, Preview, Progress, Stop};
-pub use order::{Claim, Keeping, Order, Owner};
+pub use order::{AskedBy, Claim, Keeping, Order, Owner};
 pub use pace::Work;
 
 use crate::domain::Generated;

@@ -1,5 +1,6 @@
 //! What a job is asked with: the pictures, their bounds in time, and who may claim them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Span;
@@ -31,6 +32,19 @@ pub struct Order {
     pub claim: Claim,
     /// What the worker's log lines belong to: the caller's request.
     pub span: Span,
+    /// What the log says of who asked.
+    pub asked_by: AskedBy,
+}
+
+/// What the line of a finished job says of its request. Nothing in it is text of a caller's, but an id of checked characters.
+#[derive(Debug, Clone, Default)]
+pub struct AskedBy {
+    /// The request's id.
+    pub request_id: Option<Arc<str>>,
+    /// The trace that the request belongs to.
+    pub trace_id: Option<Arc<str>>,
+    /// The name that the settings give the caller's key.
+    pub key_name: Option<Arc<str>>,
 }
 
 impl Order {

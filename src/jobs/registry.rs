@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::finished;
 use super::pace::Pace;
 use super::{
     Bounds, Claim, Ending, Job, JobId, JobState, Keeping, Order, Owner, Stop, SubmitError,
@@ -276,6 +277,7 @@ impl Registry {
             progress.finished = Some(SystemTime::now());
         });
         self.metrics.finished(ending.outcome());
+        finished::log(job, ending, now);
         self.show_line();
         if ending != Ending::Succeeded {
             self.release_key(job);

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use pixart::domain::{Generated, Prompt, Receipt, RequestDraft, Seed, Timings};
 use pixart::jobs::{
-    Assignments, Attachment, Bounds, Claim, Ending, Failure, Job, JobState, Jobs, Keeping, Order,
-    Owner, Phase, Stop, SubmitError, Turn, Work,
+    AskedBy, Assignments, Attachment, Bounds, Claim, Ending, Failure, Job, JobState, Jobs, Keeping,
+    Order, Owner, Phase, Stop, SubmitError, Turn, Work,
 };
 use pixart::pipeline::Planner;
 use pixart::telemetry::Metrics;
@@ -51,6 +51,7 @@ fn order(keeping: Keeping) -> Order {
             retry: false,
         },
         span: tracing::Span::none(),
+        asked_by: AskedBy::default(),
     }
 }
 
