@@ -47,6 +47,19 @@ label! {
     }
 }
 
+impl RequestOutcome {
+    /// Those of requests that were let in, which take as long as they take.
+    pub const SERVED: [Self; 4] = [Self::Ok, Self::Timeout, Self::Cancelled, Self::Error];
+    /// Those of requests that were refused, which is done at once.
+    pub const REFUSED: [Self; 5] = [
+        Self::Invalid,
+        Self::TooLarge,
+        Self::QueueFull,
+        Self::Draining,
+        Self::NotReady,
+    ];
+}
+
 label! {
     /// How a job that had been accepted ended.
     JobOutcome {
@@ -96,6 +109,15 @@ label! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_either_served_or_refused() {
+        for outcome in RequestOutcome::ALL {
+            let is_served = RequestOutcome::SERVED.contains(&outcome);
+            let is_refused = RequestOutcome::REFUSED.contains(&outcome);
+            assert_ne!(is_served, is_refused, "{}", outcome.name());
+        }
+    }
 
     #[test]
     fn discriminants_are_places_in_the_list_of_all() {

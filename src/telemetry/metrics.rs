@@ -5,19 +5,22 @@
 //! atomic number and can neither fail nor block.
 //!
 //! A scrape has at most 300 series, each bucket being one. Buckets are what costs: a metric with nine outcomes and nineteen
-//! buckets is two thirds of that. So what is refused has few, see [`REFUSALS`].
+//! buckets is two thirds of that. So what is refused is a metric of its own, with few.
+//!
+//! All series of a metric have the same buckets. With a layout for each value of a label, a quantile over all of them is wrong
+//! without a word: what lies beyond the last bucket of one is counted into the largest bucket of another.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
-    Counter, Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    Counter, Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 pub use prometheus::proto::MetricFamily;
 
 use super::labels::{JobOutcome, RequestOutcome, RestartReason, Stage};
-use super::shelf::{Shelf, whole};
+use super::shelf::{Shelf, counter_of, whole};
 
 /// Seconds of what takes as long as a picture, and of waiting for it: from a tenth (the embedded model at few steps) to the ten
 /// minutes that clients wait by default.
@@ -25,16 +28,15 @@ const PICTURE: &[f64] = &[
     0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0,
     180.0, 300.0, 600.0,
 ];
-/// Seconds of a refusal: it promises to take less than 50 ms. Its series must not be added to those of pictures by `le`.
-const REFUSALS: &[f64] = &[0.05];
+/// Seconds of a refusal: it promises to take less than 50 ms, and what takes longer is of interest only as such.
+const REFUSALS: &[f64] = &[0.05, 0.5];
 /// Seconds of one step: from the embedded model's to PixArt's at 1024 px with guidance on two cores.
 const STEP: &[f64] = &[
     0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0,
 ];
-/// Seconds of a stage that runs no network.
-const QUICK: &[f64] = &[0.001, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
-/// Seconds of a network that runs once a picture: the VAE takes 17 s for 1024 px on two cores, and ten times that where it swaps.
-const NETWORK: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+/// Seconds of a stage: from parsing, a millisecond, by the VAE, 17 s for 1024 px on two cores and ten times that where it swaps, to
+/// the ten minutes that all steps may take. Coarse, as sums and counts are what stages are mostly asked for.
+const STAGE: &[f64] = &[0.001, 0.01, 0.05, 0.25, 1.0, 5.0, 20.0, 90.0, 600.0];
 /// Longest value of a label that names a build, in characters.
 const MAX_LABEL_CHARS: usize = 64;
 
@@ -60,7 +62,8 @@ pub struct BuildInfo<'a> {
 struct Series {
     registry: Registry,
     requests: [IntCounter; RequestOutcome::ALL.len()],
-    request_duration: [Histogram; RequestOutcome::ALL.len()],
+    request_duration: [Histogram; RequestOutcome::SERVED.len()],
+    refusal_duration: [Histogram; RequestOutcome::REFUSED.len()],
     jobs_accepted: IntCounter,
     jobs_finished: [IntCounter; JobOutcome::ALL.len()],
     queue_wait: Histogram,
@@ -108,7 +111,13 @@ impl Metrics {
     /// A request for a picture has ended.
     pub fn request(&self, outcome: RequestOutcome, took: Duration) {
         self.0.requests[outcome as usize].inc();
-        self.0.request_duration[outcome as usize].observe(took.as_secs_f64());
+        let of = |outcomes: &[RequestOutcome]| outcomes.iter().position(|&it| it == outcome);
+        let duration = of(&RequestOutcome::SERVED)
+            .map(|place| &self.0.request_duration[place])
+            .or_else(|| of(&RequestOutcome::REFUSED).map(|place| &self.0.refusal_duration[place]));
+        if let Some(duration) = duration {
+            duration.observe(took.as_secs_f64());
+        }
     }
 
     /// A job got a place.
@@ -251,10 +260,22 @@ impl Metrics {
     }
 }
 
+/// The lines of the log that were dropped. The log is there before the metrics are, and once a process: so is its counter.
+pub(super) fn log_lines_dropped() -> IntCounter {
+    static COUNTER: LazyLock<IntCounter> = LazyLock::new(|| {
+        counter_of(Opts::new(
+            "log_lines_dropped_total",
+            "Lines of the log that were dropped, because they were not read in time or could not be written.",
+        ))
+    });
+    COUNTER.clone()
+}
+
 impl Series {
     fn new(queue_capacity: usize) -> Self {
         let shelf = Shelf(Registry::new());
         shelf.put_what_stands(queue_capacity);
+        shelf.put(log_lines_dropped());
         Self {
             requests: shelf.counters(
                 ("requests_total", "Requests for pictures, by how they ended."),
@@ -263,13 +284,18 @@ impl Series {
             request_duration: shelf.histograms(
                 (
                     "request_duration_seconds",
-                    "Seconds from a request's head to its answer. Refusals have other buckets than pictures: select an \
-                     outcome.",
+                    "Seconds from a request's head to its answer, of requests that were not refused.",
                 ),
+                ("outcome", RequestOutcome::SERVED.map(RequestOutcome::name)),
+                PICTURE,
+            ),
+            refusal_duration: shelf.histograms(
                 (
-                    "outcome",
-                    RequestOutcome::ALL.map(|outcome| (outcome.name(), buckets_of_request(outcome))),
+                    "refusal_duration_seconds",
+                    "Seconds from a request's head to its refusal.",
                 ),
+                ("outcome", RequestOutcome::REFUSED.map(RequestOutcome::name)),
+                REFUSALS,
             ),
             jobs_accepted: shelf.counter(
                 "jobs_accepted_total",
@@ -293,12 +319,10 @@ impl Series {
             stage_duration: shelf.histograms(
                 (
                     "stage_duration_seconds",
-                    "Seconds of each stage of a picture. Stages have different buckets: select one.",
+                    "Seconds of each stage of a picture.",
                 ),
-                (
-                    "stage",
-                    Stage::ALL.map(|stage| (stage.name(), buckets_of_stage(stage))),
-                ),
+                ("stage", Stage::ALL.map(Stage::name)),
+                STAGE,
             ),
             step_duration: shelf.histogram(
                 "denoise_step_duration_seconds",
@@ -381,26 +405,6 @@ impl TextSeries {
                 "Seconds of loading the text encoder for prompts.",
             ),
         }
-    }
-}
-
-fn buckets_of_request(outcome: RequestOutcome) -> &'static [f64] {
-    use RequestOutcome as Outcome;
-    match outcome {
-        Outcome::Ok | Outcome::Timeout | Outcome::Cancelled | Outcome::Error => PICTURE,
-        Outcome::Invalid
-        | Outcome::TooLarge
-        | Outcome::QueueFull
-        | Outcome::Draining
-        | Outcome::NotReady => REFUSALS,
-    }
-}
-
-fn buckets_of_stage(stage: Stage) -> &'static [f64] {
-    match stage {
-        Stage::Denoise => PICTURE,
-        Stage::TextEncode | Stage::VaeDecode => NETWORK,
-        Stage::Parse | Stage::Tokenize | Stage::PngEncode | Stage::Respond => QUICK,
     }
 }
 
@@ -505,6 +509,7 @@ mod tests {
             "pixart_images_total",
             "pixart_jobs_accepted_total",
             "pixart_jobs_finished_total",
+            "pixart_log_lines_dropped_total",
             "pixart_memory_limit_bytes",
             "pixart_model_load_seconds",
             "pixart_predicted_wait_seconds",
@@ -515,6 +520,7 @@ mod tests {
             "pixart_queue_capacity",
             "pixart_queue_wait_seconds",
             "pixart_ready",
+            "pixart_refusal_duration_seconds",
             "pixart_request_duration_seconds",
             "pixart_requests_running",
             "pixart_requests_total",
@@ -556,6 +562,26 @@ mod tests {
     }
 
     #[test]
+    fn all_series_of_a_histogram_have_the_same_buckets() {
+        let mut layouts: BTreeMap<String, BTreeSet<Vec<String>>> = BTreeMap::new();
+        for family in Metrics::new(8).gather() {
+            for metric in family.get_metric() {
+                let bounds: Vec<String> = metric
+                    .get_histogram()
+                    .get_bucket()
+                    .iter()
+                    .map(|bucket| bucket.upper_bound().to_string())
+                    .collect();
+                let layouts = layouts.entry(family.name().to_owned()).or_default();
+                layouts.insert(bounds);
+            }
+        }
+        for (name, layouts) in layouts {
+            assert_eq!(layouts.len(), 1, "{name}: {layouts:?}");
+        }
+    }
+
+    #[test]
     fn every_value_of_every_label_is_there_at_zero() {
         let series = scrape(&Metrics::new(8));
         let mut expected: Vec<String> = Vec::new();
@@ -571,10 +597,16 @@ mod tests {
             "error",
         ] {
             expected.push(format!("pixart_requests_total{{outcome=\"{outcome}\"}}"));
+            let metric = match outcome {
+                "ok" | "timeout" | "cancelled" | "error" => "request",
+                _ => "refusal",
+            };
             expected.push(format!(
-                "pixart_request_duration_seconds_count{{outcome=\"{outcome}\"}}"
+                "pixart_{metric}_duration_seconds_count{{outcome=\"{outcome}\"}}"
             ));
         }
+        assert!(!series.contains_key("pixart_request_duration_seconds_count{outcome=\"invalid\"}"));
+        assert!(!series.contains_key("pixart_refusal_duration_seconds_count{outcome=\"ok\"}"));
         for outcome in ["succeeded", "failed", "cancelled", "expired", "drained"] {
             expected.push(format!(
                 "pixart_jobs_finished_total{{outcome=\"{outcome}\"}}"
@@ -615,19 +647,19 @@ mod tests {
     type Case = (fn(&Metrics), &'static [(&'static str, &'static str)]);
     const CASES: [Case; 22] = [
         (
-            |metrics| metrics.request(RequestOutcome::QueueFull, Duration::from_millis(500)),
+            |metrics| metrics.request(RequestOutcome::QueueFull, Duration::from_millis(750)),
             &[
                 ("pixart_requests_total{outcome=\"queue_full\"}", "1"),
                 (
-                    "pixart_request_duration_seconds_bucket{outcome=\"queue_full\",le=\"+Inf\"}",
+                    "pixart_refusal_duration_seconds_bucket{outcome=\"queue_full\",le=\"+Inf\"}",
                     "1",
                 ),
                 (
-                    "pixart_request_duration_seconds_sum{outcome=\"queue_full\"}",
-                    "0.5",
+                    "pixart_refusal_duration_seconds_sum{outcome=\"queue_full\"}",
+                    "0.75",
                 ),
                 (
-                    "pixart_request_duration_seconds_count{outcome=\"queue_full\"}",
+                    "pixart_refusal_duration_seconds_count{outcome=\"queue_full\"}",
                     "1",
                 ),
             ],
@@ -680,11 +712,15 @@ mod tests {
             |metrics| metrics.stage(Stage::VaeDecode, Duration::from_secs(17)),
             &[
                 (
-                    "pixart_stage_duration_seconds_bucket{stage=\"vae_decode\",le=\"30\"}",
+                    "pixart_stage_duration_seconds_bucket{stage=\"vae_decode\",le=\"20\"}",
                     "1",
                 ),
                 (
-                    "pixart_stage_duration_seconds_bucket{stage=\"vae_decode\",le=\"120\"}",
+                    "pixart_stage_duration_seconds_bucket{stage=\"vae_decode\",le=\"90\"}",
+                    "1",
+                ),
+                (
+                    "pixart_stage_duration_seconds_bucket{stage=\"vae_decode\",le=\"600\"}",
                     "1",
                 ),
                 (
@@ -839,7 +875,7 @@ mod tests {
 
     #[test]
     fn buckets_grow_and_reach_what_they_are_for() {
-        for buckets in [PICTURE, REFUSALS, STEP, QUICK, NETWORK] {
+        for buckets in [PICTURE, REFUSALS, STEP, STAGE] {
             assert!(buckets.is_sorted_by(|one, next| one < next), "{buckets:?}");
         }
         assert_eq!(PICTURE.last(), Some(&600.0));

@@ -18,7 +18,7 @@ const SOUND: &str =
 const PREFIX: &str = "pixart";
 
 impl Shelf {
-    fn put(&self, metric: impl Collector + 'static) {
+    pub(super) fn put(&self, metric: impl Collector + 'static) {
         self.0.register(Box::new(metric)).expect(SOUND);
     }
 
@@ -65,7 +65,7 @@ impl Shelf {
     }
 
     fn counter_of(&self, opts: Opts) -> IntCounter {
-        let counter = IntCounter::with_opts(opts.namespace(PREFIX)).expect(SOUND);
+        let counter = counter_of(opts);
         self.put(counter.clone());
         counter
     }
@@ -96,13 +96,14 @@ impl Shelf {
         self.histogram_of(HistogramOpts::new(name, help), buckets)
     }
 
-    /// One histogram for each value of a label, each with buckets of its own.
+    /// One histogram for each value of a label, all with the same buckets.
     pub(super) fn histograms<const N: usize>(
         &self,
         (name, help): (&str, &str),
-        (label, values): (&str, [(&str, &[f64]); N]),
+        (label, values): (&str, [&str; N]),
+        buckets: &[f64],
     ) -> [Histogram; N] {
-        values.map(|(value, buckets)| {
+        values.map(|value| {
             let opts = HistogramOpts::new(name, help).const_label(label, value);
             self.histogram_of(opts, buckets)
         })
@@ -114,6 +115,11 @@ impl Shelf {
         self.put(histogram.clone());
         histogram
     }
+}
+
+/// A counter that nobody has registered yet.
+pub(super) fn counter_of(opts: Opts) -> IntCounter {
+    IntCounter::with_opts(opts.namespace(PREFIX)).expect(SOUND)
 }
 
 /// A number of things as a gauge's value.

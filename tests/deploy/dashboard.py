@@ -38,10 +38,6 @@ NOT_SHOWN = {
 }
 # What Prometheus has of its own.
 PROMETHEUS = {"up", "ALERTS"}
-# Histograms whose series have different buckets, by the label that tells them apart.
-APART = {"pixart_request_duration_seconds": "outcome", "pixart_stage_duration_seconds": "stage"}
-# Label values whose series have the same buckets, so that a selection of several may be added up.
-ALIKE = {"queue_full|draining|not_ready"}
 
 
 @dataclass(frozen=True)
@@ -169,13 +165,9 @@ def of_names(dashboard: dict, known: set[str]) -> Iterator[str]:
 
 
 def of_selectors(query: Query, of_dashboard: bool) -> Iterator[str]:
-    """Only pixart's own series, of the instances that were chosen, and buckets that fit together."""
+    """Only pixart's own series, of the instances that were chosen."""
     chosen = expressions.selectors(query.expression)
     for name, matchers in chosen:
-        label = APART.get(name.removesuffix("_bucket")) if name.endswith("_bucket") else None
-        selected = re.search(rf'\b{label}(=~?)"([^"]*)"', matchers)
-        if label and not (selected and (selected[1] == "=" or selected[2] in ALIKE)):
-            yield f"'{query.title}' adds up buckets of {name} that differ: select one {label}"
         if of_dashboard and name.startswith(("pixart_", "process_", "up")) and 'instance=~"$instance"' not in matchers:
             yield f"'{query.title}' does not keep {name} to $instance"
     of_pixart = {name for name, matchers in chosen if 'job="pixart"' in matchers}

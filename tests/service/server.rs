@@ -230,7 +230,8 @@ impl Server {
                 counted == sent && numbers.line() == (0, 0)
             })
             .await;
-        let observed = numbers.sum("pixart_request_duration_seconds_count{");
+        let observed = numbers.sum("pixart_request_duration_seconds_count{")
+            + numbers.sum("pixart_refusal_duration_seconds_count{");
         assert_eq!(observed, sent, "every request has its duration");
         numbers
     }
