@@ -23,7 +23,9 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::app::{App, Model};
-use crate::config::{Environment, Precision, Settings, SettingsError, TextEncoderResidency, utf8};
+use crate::config::{
+    Environment, Precision, Settings, SettingsError, TextEncoderResidency, foreign_variables, utf8,
+};
 use crate::domain::Quality;
 use crate::engine::end_process;
 use crate::shown::shown;
@@ -223,6 +225,12 @@ fn run_command() -> u8 {
             return code;
         }
     };
+    // A service has its log for that, and a health check is asked again and again.
+    if !matches!(cli.command, Command::Serve(_) | Command::Healthcheck(_)) {
+        for note in foreign_variables(&Environment::of_process()) {
+            let _ = writeln!(io::stderr(), "pixart: note: {note}");
+        }
+    }
     let outcome = match &cli.command {
         Command::Generate(command) => command.run(&cli.common),
         Command::Serve(command) => command.run(&cli.common),

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::{Common, ModelFlags, QualityFlag, exit, path, say};
 use crate::app::serve::{Announce, Ended};
-use crate::config::{LogFormat, Settings};
+use crate::config::{Environment, LogFormat, Settings, foreign_variables};
 use crate::files::readable_by_others;
 use crate::model::Choice;
 use crate::telemetry::{Logging, log_panics, memory_limit_bytes};
@@ -79,6 +79,9 @@ impl Serve {
             settings = other_than_default(app.settings()),
             "starting, with these settings and the defaults of config/default.toml"
         );
+        for note in foreign_variables(&Environment::of_process()) {
+            tracing::warn!("{note}");
+        }
         if memory_limit_bytes().is_none() && !app.settings().server.listen.ip().is_loopback() {
             tracing::warn!(
                 "no memory limit is set for this process, so large pictures take memory from everything beside it: set one \

@@ -89,6 +89,13 @@ impl Environment {
         self.working_folder.as_deref()
     }
 
+    /// The names of all variables. One that is not UTF-8 is shown with a replacement character.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.variables
+            .keys()
+            .map(|name| name.to_string_lossy().into_owned())
+    }
+
     /// `PIXART__SECTION__KEY` variables as (variable, `section.key`, value).
     pub(super) fn settings(&self) -> impl Iterator<Item = (String, String, &OsStr)> {
         self.variables.iter().filter_map(|(name, value)| {

@@ -12,6 +12,7 @@ mod hub;
 mod hub_files;
 mod layers;
 mod log;
+mod misspelt;
 mod places;
 mod range;
 mod server;
@@ -34,6 +35,7 @@ pub use hub::{HubProxy, HubSettings, HubToken, PUBLIC_HUB, hub_address};
 pub use hub_files::hub_cache_folder;
 pub use layers::utf8;
 pub use log::{LogFormat, LogSettings};
+pub use misspelt::foreign_variables;
 pub use places::{cache_folder, openvino_folders};
 pub use server::{OpenaiSettings, PublicUrl, ServerSettings};
 pub use work::{JobsSettings, LimitsSettings, QueueSettings, WorkerSettings};
@@ -74,6 +76,16 @@ pub enum SettingsError {
         name: &'static str,
         /// What is wrong with it.
         detail: &'static str,
+    },
+    /// A variable that spells a setting otherwise, and would have no effect. Its value is not shown.
+    #[error(
+        "the variable {variable} has no effect: did you mean {spelling}? (PIXART, section and key, with two underscores between them)"
+    )]
+    Misspelt {
+        /// The variable.
+        variable: String,
+        /// As the setting is spelled.
+        spelling: String,
     },
     /// The file of the hub's token. Its contents are not shown.
     #[error(
@@ -143,6 +155,7 @@ impl Settings {
         environment: &Environment,
         flags: &[(&str, String)],
     ) -> Result<Self, SettingsError> {
+        misspelt::refuse_misspelt(environment)?;
         let mut table = Table::new();
         if let Some(path) = file {
             table = read_file(path)?;
