@@ -29,6 +29,7 @@ use crate::config::{
 use crate::domain::Quality;
 use crate::engine::end_process;
 use crate::shown::shown;
+use crate::telemetry::{end_log, say_last};
 
 /// Text-to-image with PixArt-α on ordinary CPUs, through OpenVINO.
 #[derive(Debug, Parser)]
@@ -205,6 +206,7 @@ impl Common {
 pub fn run() -> ! {
     limits::prepare();
     let code = run_command();
+    end_log();
     // Where nobody reads any more, nothing is lost.
     let _ = io::stdout().flush();
     end_process(code)
@@ -247,7 +249,11 @@ fn run_command() -> u8 {
     match outcome {
         Ok(()) => exit::DONE,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "pixart: {}", exit::describe(&error));
+            let line = format!("pixart: {}", exit::describe(&error));
+            // Where there is a log, nobody may be reading what it is written to: then nothing else must wait for that either.
+            if !say_last(&line) {
+                let _ = writeln!(io::stderr(), "{line}");
+            }
             exit::code(&error)
         }
     }

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Common, ModelFlags, QualityFlag, exit, path, say};
+use super::{Common, ModelFlags, QualityFlag, exit, path};
 use crate::app::serve::{Announce, Ended};
 use crate::config::{Environment, LogFormat, Settings, foreign_variables};
 use crate::files::readable_by_others;
 use crate::model::Choice;
-use crate::telemetry::{Logging, log_panics, memory_limit_bytes};
+use crate::telemetry::{Logging, end_log, log_panics, memory_limit_bytes, say_beside_log};
 
 /// Serve pictures over HTTP.
 ///
@@ -102,6 +102,7 @@ impl Serve {
             }
             Ended::WorkerBusy => {
                 tracing::info!("stopped while the worker was busy");
+                end_log();
                 // OpenVINO's destructors would run under the worker that still uses what they destroy.
                 signal_hook::low_level::exit(exit::DONE.into())
             }
@@ -190,11 +191,11 @@ impl Announce for ToTerminal {
         if self.format == LogFormat::Json && !std::io::stdout().is_terminal() {
             return;
         }
-        // Nothing is lost with a terminal that is gone.
-        let _ = say(&format!(
+        // Not with 'say': a terminal that is paused would stop the service.
+        say_beside_log(&format!(
             "\npixart draws at http://{address}\n\n  \
              curl http://{address}/v1/images --json '{{\"prompt\": \"A small cactus with a happy face in the Sahara desert.\", \"seed\": 42}}' \\\n    \
-             -H 'accept: image/png' --output cactus.png\n"
+             -H 'accept: image/png' --output cactus.png\n\n"
         ));
     }
 }

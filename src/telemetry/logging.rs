@@ -1,9 +1,12 @@
-//! The set-up of the log: lines for people or for machines, to standard error, and panics among them.
+//! The set-up of the log: lines for people or for machines, to standard error, and panics among them. Who logs never waits for
+//! who reads.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, IsTerminal as _};
+use std::sync::OnceLock;
+use std::time::Duration;
 use std::{panic, thread};
 
 use thiserror::Error;
@@ -17,8 +20,16 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use crate::shown::shown;
 
+use super::log_queue::{LogQueue, Stream, write_out};
+use super::metrics::log_lines_dropped;
+
 /// Longest text of a panic that is logged, in characters.
 const MAX_PANIC_CHARS: usize = 200;
+/// What the last lines may take to be read, at a panic and at the end of the process. A reader that is there needs microseconds.
+const LAST_LINES: Duration = Duration::from_millis(200);
+
+/// The queue of this process's log, once it is started.
+static STARTED: OnceLock<LogQueue> = OnceLock::new();
 
 /// How the log looks and what is in it.
 #[derive(Debug, Clone, Copy)]
@@ -45,16 +56,31 @@ pub enum LogError {
     /// There is one.
     #[error("the log was started before, which happens once a process")]
     Started,
+    /// The system gives no thread for it.
+    #[error(
+        "the system gives no thread for the log: raise the limit of processes and threads (ulimit -u, docker's --pids-limit)"
+    )]
+    Thread(#[source] io::Error),
 }
 
 impl Logging<'_> {
     /// Starts the log of this process.
     ///
     /// # Errors
-    /// When the level makes no sense, or a log was started before.
+    /// When the level makes no sense, a log was started before, or there is no thread to write it.
     pub fn start(self) -> Result<(), LogError> {
-        let dispatch = self.dispatch(io::stderr, io::stderr().is_terminal())?;
-        set_global_default(dispatch).map_err(|_| LogError::Started)
+        let report = |lines| {
+            tracing::warn!(
+                lines,
+                "lines of the log were dropped before this one: they were not read in time, or could not be written"
+            );
+        };
+        let queue =
+            LogQueue::start(write_out, report, log_lines_dropped()).map_err(LogError::Thread)?;
+        let lines = queue.clone();
+        let dispatch = self.dispatch(move || lines.writer(), io::stderr().is_terminal())?;
+        set_global_default(dispatch).map_err(|_| LogError::Started)?;
+        STARTED.set(queue).map_err(|_| LogError::Started)
     }
 
     /// What takes events and writes them to `writer`, coloured if that is asked for and they are for people.
@@ -124,6 +150,28 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
         .map_err(|error| refuse(error.to_string()))
 }
 
+/// Writes a text to standard output by way of the log's thread, so that nobody waits for its reader. Without a log nothing is said.
+pub fn say_beside_log(text: &str) {
+    if let Some(queue) = STARTED.get() {
+        queue.push(Stream::Output, text.as_bytes());
+    }
+}
+
+/// Gives the log its last line as it is, and returns whether there is a log to take it.
+pub fn say_last(line: &str) -> bool {
+    STARTED
+        .get()
+        .map(|queue| queue.push(Stream::Error, format!("{line}\n").as_bytes()))
+        .is_some()
+}
+
+/// Waits for the log's last lines to be written, for a moment at most. To be called before the process ends.
+pub fn end_log() {
+    if let Some(queue) = STARTED.get() {
+        queue.flush(LAST_LINES);
+    }
+}
+
 /// From here on a panic is an event of the log, and is printed no more: its text may quote what it was working on.
 pub fn log_panics() {
     panic::set_hook(Box::new(|info| {
@@ -138,6 +186,8 @@ pub fn log_panics() {
             backtrace = backtrace.as_deref(),
             "a thread panicked"
         );
+        // It may be the last that this process does.
+        end_log();
     }));
 }
 

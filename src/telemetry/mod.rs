@@ -3,12 +3,13 @@
 //! No string of a request enters here: labels are closed enums, and what the log says is said by the room that handles it.
 
 mod labels;
+mod log_queue;
 mod logging;
 mod machine;
 mod metrics;
 mod shelf;
 
 pub use labels::{JobOutcome, RequestOutcome, RestartReason, Stage};
-pub use logging::{LogError, Logging, log_panics};
+pub use logging::{LogError, Logging, end_log, log_panics, say_beside_log, say_last};
 pub use machine::{cpus, memory_limit_bytes};
 pub use metrics::{BuildInfo, MetricFamily, Metrics};

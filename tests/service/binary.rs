@@ -18,6 +18,8 @@ use super::server::Numbers;
 use super::{Answer, Events, names, send, within};
 use crate::support::{checkpoint, convert_to, decode_png, outcome, pixart_at_home};
 
+/// The subcommand with what a test needs: any free port, and a log that can be read.
+pub(super) const SERVE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
 /// Far longer than loading and warming up take.
 const LOADING: Duration = Duration::from_secs(120);
 
@@ -33,7 +35,7 @@ pub(super) struct Serving {
 impl Serving {
     /// Starts it on any free port, and waits until it is ready.
     pub(super) fn start(flags: &[&str]) -> Self {
-        Self::started(&mut pixart_at_home(), flags)
+        Self::of(pixart_at_home().args(SERVE).args(flags))
     }
 
     /// The same under a limit of the shell's, such as `-n 100`.
@@ -47,7 +49,7 @@ impl Serving {
             .arg("-c")
             .arg(format!("ulimit {limit}; exec \"$0\" \"$@\""))
             .arg(pixart.get_program());
-        Self::started(&mut shell, flags)
+        Self::of(shell.args(SERVE).args(flags))
     }
 
     /// The whole answer to a GET on a connection of its own.
@@ -63,10 +65,9 @@ impl Serving {
         answer
     }
 
-    fn started(pixart: &mut Command, flags: &[&str]) -> Self {
-        let mut child = pixart
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
-            .args(flags)
+    /// The same of a command that ends in [`SERVE`] and more flags.
+    pub(super) fn of(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -107,6 +108,16 @@ impl Serving {
             while !what(&Numbers::parse(self.get("/metrics").await.is(200).text())) {}
         })
         .await;
+    }
+
+    /// The process's id.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that it has logged so far.
+    pub(super) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     pub(super) fn signal(&self, name: &str) {

@@ -14,6 +14,7 @@ mod fields;
 mod follows;
 mod jobs;
 mod line;
+mod log;
 mod page;
 mod residency;
 mod schema;
