@@ -1,6 +1,7 @@
 //! The composition root: settings → runtime → model → a pipeline that draws.
 
 pub mod bench;
+mod core_dumps;
 mod descriptors;
 mod embedded;
 mod home_folders;
@@ -36,6 +37,7 @@ use crate::model::{
 };
 use crate::pipeline::tokenizer::PromptTokenizer;
 use crate::pipeline::{ModelFacts, Pipeline, Planner};
+pub use core_dumps::forbid_core_dumps;
 pub use memory::NoMemory;
 use memory::{Demand, Weights};
 use names::{NameError, Names};

@@ -19,10 +19,10 @@ mod synthesize;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use crate::app::{App, Model};
+use crate::app::{App, Model, forbid_core_dumps};
 use crate::config::{
     Environment, Precision, Settings, SettingsError, TextEncoderResidency, foreign_variables, utf8,
 };
@@ -198,6 +198,11 @@ impl Common {
             .clone()
             .or_else(|| environment.path("PIXART_CONFIG"));
         let settings = Settings::resolve(file.as_deref(), &environment, &flags)?;
+        if !settings.server.core_dumps {
+            forbid_core_dumps().context(
+                "the system does not let core dumps be forbidden: set server.core_dumps to true to take them",
+            )?;
+        }
         Ok(App::new(settings, environment))
     }
 }

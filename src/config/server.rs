@@ -41,6 +41,8 @@ pub struct ServerSettings {
     pub lame_duck_seconds: u64,
     /// What the running job has to finish after SIGTERM, once nothing more is taken.
     pub grace_seconds: u64,
+    /// Whether the system may make core dumps of this process, and of the commands that draw.
+    pub core_dumps: bool,
 }
 
 /// `[openai]`
@@ -107,6 +109,7 @@ impl Default for ServerSettings {
             cors_origins: Vec::new(),
             lame_duck_seconds: 0,
             grace_seconds: 25,
+            core_dumps: false,
         }
     }
 }
