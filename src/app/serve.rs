@@ -4,6 +4,7 @@
 //! bind → start the worker → serve (503 while the model loads) → ready → … → SIGTERM → (lame duck) → drain → the running job → exit 0
 //! ```
 
+use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -399,9 +400,16 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 }
 
 /// The signals that end the service: the first by way of a drain, the second at once.
+///
+/// SIGHUP, of a terminal that was closed, drains as well, and is never the second one: shells and systemd send it beside another.
+/// Where it was ignored from the start, as `nohup` has it, it stays so. SIGUSR1 and SIGUSR2, by which other services open their log
+/// anew, would end this one without a drain: they are noted, and nothing else.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Option<Signal>,
+    user_1: Signal,
+    user_2: Signal,
 }
 
 impl Signals {
@@ -410,6 +418,13 @@ impl Signals {
         let signals = Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hang_up: if ignores_hang_up(&fs::read_to_string(OWN_STATUS).unwrap_or_default()) {
+                None
+            } else {
+                Some(listen(SignalKind::hangup())?)
+            },
+            user_1: listen(SignalKind::user_defined1())?,
+            user_2: listen(SignalKind::user_defined2())?,
         };
         // Only now: a first signal that nobody listens to would be lost.
         let ends = Arc::new(AtomicBool::new(false));
@@ -422,17 +437,63 @@ impl Signals {
         Ok(signals)
     }
 
+    /// The name of the signal that ends the service.
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            let without_effect = tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                () = hung_up(self.hang_up.as_mut()) => return "SIGHUP",
+                _ = self.user_1.recv() => "SIGUSR1",
+                _ = self.user_2.recv() => "SIGUSR2",
+            };
+            tracing::info!(
+                signal = without_effect,
+                "a signal that has no effect here: SIGTERM stops the service"
+            );
         }
     }
+}
+
+/// Waits for SIGHUP, for ever where it is ignored.
+async fn hung_up(hang_up: Option<&mut Signal>) {
+    match hang_up {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What the system says of this process.
+const OWN_STATUS: &str = "/proc/self/status";
+
+/// Whether SIGHUP is ignored, by the mask in `/proc/self/status`: its lowest bit is signal 1.
+fn ignores_hang_up(status: &str) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hang_up_that_nohup_has_ignored_stays_ignored() {
+        for (status, ignored) in [
+            ("SigIgn:\t0000000000001001\n", true),
+            (
+                "Name:\tpixart\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n",
+                false,
+            ),
+            ("", false),
+        ] {
+            assert_eq!(ignores_hang_up(status), ignored, "{status:?}");
+        }
+    }
 
     #[test]
     fn memory_is_given_back_a_second_after_the_last_picture_and_then_now_and_then() {

@@ -19,6 +19,7 @@ mod page;
 mod residency;
 mod schema;
 mod server;
+mod signals;
 mod sizes;
 mod streams;
 mod studio;
