@@ -16,6 +16,7 @@ pub mod quantize;
 pub mod serve;
 pub mod shell;
 mod text;
+mod threads;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use core_dumps::forbid_core_dumps;
 pub use memory::NoMemory;
 use memory::{Demand, Weights};
 use names::{NameError, Names};
+pub use threads::threads;
 
 /// Everything that a subcommand starts from.
 pub struct App {
@@ -267,7 +269,7 @@ fn compile(
     let options = CompileOptions {
         device: &openvino.device,
         precision: openvino.precision,
-        threads: (openvino.threads > 0).then_some(openvino.threads),
+        threads: threads(openvino),
         inputs,
         fixed,
     };

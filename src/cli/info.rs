@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use super::progress::{ConvertProgress, Interrupt};
 use super::{Common, ModelFlags, QualityFlag, say};
-use crate::app::Model;
+use crate::app::{Model, threads};
 use crate::domain::Quality;
 use crate::engine::Runtime;
 use crate::model::{Choice, Measurement, ModelDirectory};
+use crate::telemetry::cpu_quota;
 
 /// Tell the runtime's version, the devices, instruction set and precision in force, and what the model is.
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,11 @@ impl Info {
             },
             "devices": devices(&runtime)?,
             "instruction_set": app.instruction_set(),
+            "threads": {
+                "asked_for": threads(&app.settings().openvino),
+                "setting": app.settings().openvino.threads,
+                "cpu_quota": cpu_quota(),
+            },
         });
         if !self.json {
             // Before the model, which may be what is wrong.
@@ -130,7 +136,27 @@ fn readable_machine(page: &Value) -> String {
         "instruction set  {}",
         list(&page["instruction_set"])
     ));
+    lines.push(format!(
+        "threads          {}",
+        threads_line(&page["threads"])
+    ));
     lines.join("\n")
+}
+
+/// How many threads compute on the CPU, and who says so.
+fn threads_line(threads: &Value) -> String {
+    let quota = threads["cpu_quota"].as_f64().map_or_else(
+        || "there is no CPU quota".to_owned(),
+        |quota| format!("the CPU quota is {quota:.2} cores"),
+    );
+    match (
+        threads["asked_for"].as_u64(),
+        threads["setting"].as_u64() == Some(0),
+    ) {
+        (Some(number), false) => format!("{number}, by openvino.threads; {quota}"),
+        (Some(number), true) => format!("{number}, by the CPU quota; {quota}"),
+        (None, _) => format!("the runtime's own number; {quota}"),
+    }
 }
 
 fn readable_model(model: &Model) -> String {

@@ -113,7 +113,7 @@ struct ModelFlags {
     #[arg(long, value_name = "PRECISION")]
     precision: Option<Precision>,
 
-    /// CPU threads; 0 leaves the number to the runtime [default: 0]
+    /// CPU threads; 0 follows the container's CPU quota, or leaves the number to the runtime [default: 0]
     #[arg(long, value_name = "N")]
     threads: Option<u16>,
 

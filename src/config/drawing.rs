@@ -138,7 +138,7 @@ pub struct OpenvinoSettings {
     pub device: String,
     /// Arithmetic.
     pub precision: Precision,
-    /// CPU threads; 0 leaves the number to the runtime.
+    /// CPU threads; 0 follows the quota of the container, or leaves the number to the runtime where there is none.
     pub threads: u16,
 }
 

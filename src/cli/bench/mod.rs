@@ -15,7 +15,7 @@ use self::turns::Turns;
 use super::output::Outputs;
 use super::progress::{BenchBar, ConvertProgress, Interrupt};
 use super::{Common, ModelFlags, say};
-use crate::app::{App, Model};
+use crate::app::{App, Model, threads};
 use crate::bench::{
     Case, Effort, Machine, MemoryWatch, PeakOptions, Report, SCHEMA, matmul_peak, measure, table,
 };
@@ -268,7 +268,7 @@ pub(super) fn peak(
     let options = PeakOptions {
         device: &openvino.device,
         precision: openvino.precision,
-        threads: (openvino.threads > 0).then_some(openvino.threads),
+        threads: threads(openvino),
         folder: folder.path(),
         effort,
     };

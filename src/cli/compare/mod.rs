@@ -120,7 +120,7 @@ pub(super) struct Compare {
     #[arg(long, value_name = "NAME", default_value_t = Decoder::Full)]
     decoder: Decoder,
 
-    /// CPU threads; 0 leaves the number to the runtime [default: 0]
+    /// CPU threads; 0 follows the container's CPU quota, or leaves the number to the runtime [default: 0]
     #[arg(long, value_name = "N")]
     threads: Option<u16>,
 

@@ -5,8 +5,8 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::app::App;
 use crate::app::judge::{Converting, DefaultImage, Judged, Needs, in_words, judge, needs};
+use crate::app::{App, threads};
 use crate::bench::{Effort, Throughput};
 use crate::cli::bench::peak;
 use crate::cli::say;
@@ -143,10 +143,10 @@ impl Check<'_> {
 fn throughput(app: &App, progress: &PullProgress) -> Option<Throughput> {
     let mut runtime = app.runtime().ok()?;
     let stopped = || crate::pull::Progress::cancelled(progress);
-    let threads = app.settings().openvino.threads;
+    let threads = threads(&app.settings().openvino);
     Some(Throughput {
         peak: peak(app, &mut runtime, Effort::Quick, &stopped).ok()?,
-        cores: if threads > 0 { threads.into() } else { cpus() },
+        cores: threads.map_or_else(cpus, usize::from),
         has_tiles: has_amx_bf16(),
     })
 }
