@@ -1,13 +1,15 @@
 """Two real replicas behind a real HAProxy with deploy/haproxy/haproxy.cfg: nothing that was admitted is lost.
 
-Not when twelve come at once, not when a replica is killed, not when both are restarted one after the other; and what is not
-drawn (health, capabilities, jobs) never waits behind what is.
+Not when twelve come at once, not when a replica is killed, not when one comes back at once, not when both are restarted one
+after the other; and what is not drawn (health, capabilities, jobs) never waits behind what is.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
+import http.server
 import json
 import os
 import re
@@ -36,6 +38,7 @@ RETRY_AFTER = 7
 MOST_STEPS = 50  # that LCM can take
 LAME_DUCK_SECONDS = 3  # as in compose.yaml
 START_SECONDS = 20
+BACK_SECONDS = 0.1  # Docker's pause before it starts what has died again
 CHANGE_SECONDS = 15  # within which what happened must show, on a machine that does other things too
 
 
@@ -82,6 +85,45 @@ class Replica(Service):
         # The log is what tells when it listens: that of the life before must not.
         self._log_file.truncate(0)
         self.__enter__()
+
+
+class Loading:
+    """What a replica is to its callers while it loads, for as long as the test likes: it listens, and says 503 to everything."""
+
+    def __init__(self, address: str) -> None:
+        self.asked = 0
+        loading = self
+
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = b'{"status":"loading"}'
+                # Who checks has gone as soon as it has read the status.
+                with contextlib.suppress(OSError):
+                    self.send_response(503)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                loading.asked += 1
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.do_GET()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        host, _, port = address.rpartition(":")
+        self._server = http.server.ThreadingHTTPServer((host, int(port)), Answer)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+
+    def __enter__(self) -> Loading:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
 
 class Balancer:
@@ -298,6 +340,30 @@ def a_replica_killed_under_load_loses_no_request(stage: Stage) -> str:
     return f"6 of 6 drawn, the last after {max(call.seconds for call in calls):.1f} s"
 
 
+def a_replica_that_comes_back_at_once_is_given_nothing_while_it_loads(stage: Stage) -> str:
+    with Balancer(stage.replicas, waiting=20) as balancer:
+        # One draws meanwhile, so that what the other refuses finds no place there. The other one is idle when it dies: no
+        # connection that breaks gives it away.
+        long = Call(balancer, steps=MOST_STEPS, size="512x512", seed=0)
+        long.start()
+        wait_until(lambda: stage.total("pixart_requests_running") == 1, "one draws")
+        busy, victim = sorted(stage.replicas, key=lambda replica: replica.metric("pixart_requests_running"), reverse=True)
+        victim.kill()
+        try:
+            time.sleep(BACK_SECONDS)
+            with Loading(victim.address) as loading:
+                assert busy.metric("pixart_requests_running") == 1, "the long picture was too short: nothing was in the way"
+                calls = at_once(Call(balancer, steps=2, seed=seed) for seed in range(4))
+                all_drawn(calls)
+        finally:
+            victim.start()
+        assert not loading.asked, f"it was given {loading.asked} pictures while it loaded"
+        [long] = ended([long])
+        assert long.status == 200, long
+        wait_until(lambda: balancer.up() == 2, "HAProxy sees that it is back")
+    return f"{len(calls)} of {len(calls)} drawn by the other one"
+
+
 def a_rolling_restart_under_load_is_seen_by_nobody(stage: Stage) -> str:
     with Balancer(stage.replicas, waiting=20) as balancer:
         began = time.monotonic()
@@ -331,6 +397,7 @@ CHECKS = [
     who_leaves_the_queue_reaches_no_replica_and_who_leaves_a_picture_stops_it,
     what_is_not_drawn_does_not_wait_and_jobs_are_found_again,
     a_replica_killed_under_load_loses_no_request,
+    a_replica_that_comes_back_at_once_is_given_nothing_while_it_loads,
     a_rolling_restart_under_load_is_seen_by_nobody,
 ]
 
