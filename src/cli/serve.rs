@@ -19,8 +19,8 @@ use crate::telemetry::{Logging, end_log, log_panics, memory_limit_bytes, say_bes
 /// server-sent events), POST /v1/jobs draws without an open connection, and POST /v1/images/generations is what the OpenAI
 /// SDKs call. GET /openapi.yaml has the whole contract, GET /metrics what Prometheus reads, GET /readyz and /healthz what an
 /// orchestrator asks. Every key of config/default.toml can also be set in the environment, as in PIXART__LIMITS__MAX_STEPS=50
-/// or PIXART__AUTH__KEYS=a,b. SIGTERM answers those who wait with 503, lets the running picture finish within the grace period,
-/// and exits with 0; a second one exits at once.
+/// or PIXART__AUTH__KEYS=a,b. SIGTERM, Ctrl-C and a closed terminal answer those who wait with 503, let the running picture finish
+/// within the grace period, and exit with 0; a second SIGTERM or Ctrl-C exits at once.
 #[derive(Debug, clap::Args)]
 pub(super) struct Serve {
     /// Address and port; 0.0.0.0:8080 answers other machines [default: 127.0.0.1:8080]
@@ -43,7 +43,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "SECONDS")]
     grace_seconds: Option<u32>,
 
-    /// File of API keys, one a line; without keys anybody may draw
+    /// File of API keys, one a line, or a name for the log and a key; without keys anybody may draw
     #[arg(long, value_name = "FILE")]
     keys_file: Option<PathBuf>,
 

@@ -32,6 +32,12 @@ fn info_tells_runtime_devices_precision_and_manifest() {
     assert_eq!(told["device"], "CPU");
     assert_eq!(told["precision"], cpu["default_precision"]);
     assert!(told["instruction_set"].is_array());
+    // Whether this machine has a quota is not known here.
+    assert_eq!(told["threads"]["setting"], 0);
+    assert_eq!(
+        told["threads"]["cpu_quota"].is_null(),
+        pixart::telemetry::cpu_quota().is_none()
+    );
     let manifest = Manifest::from_json(&told["model"]["manifest"].to_string()).unwrap();
     assert_eq!(told["model"]["digest"], Value::from(manifest.digest()));
 
@@ -42,6 +48,8 @@ fn info_tells_runtime_devices_precision_and_manifest() {
         runtime().version(),
         "device CPU",
         "instruction set",
+        "threads  ",
+        "CPU quota",
         "in force",
         &manifest.digest(),
         "transformer.bin",
@@ -51,11 +59,13 @@ fn info_tells_runtime_devices_precision_and_manifest() {
         assert!(said.contains(part), "no '{part}' in:\n{said}");
     }
     let in_f32 = outcome(
-        desk.pixart(&["info", "--json", "--precision", "f32", "--model"])
+        desk.pixart(&["info", "--json", "--precision", "f32", "--threads", "2"])
+            .arg("--model")
             .arg(small_model()),
     )
     .done();
     assert_eq!(json(&in_f32)["precision"], "f32");
+    assert_eq!(json(&in_f32)["threads"]["asked_for"], 2);
 }
 
 #[test]
