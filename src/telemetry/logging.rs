@@ -159,10 +159,11 @@ pub fn say_beside_log(text: &str) {
 
 /// Gives the log its last line as it is, and returns whether there is a log to take it.
 pub fn say_last(line: &str) -> bool {
-    STARTED
-        .get()
-        .map(|queue| queue.push(Stream::Error, format!("{line}\n").as_bytes()))
-        .is_some()
+    let Some(queue) = STARTED.get() else {
+        return false;
+    };
+    queue.push(Stream::Error, format!("{line}\n").as_bytes());
+    true
 }
 
 /// Waits for the log's last lines to be written, for a moment at most. To be called before the process ends.
