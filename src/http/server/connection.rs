@@ -5,7 +5,6 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use tower::ServiceExt;
 
 use super::ServerLimits;
 use super::places::{Place, Running, Traffic};
-use super::socket::{Socket, close_gently, has_unread, reset};
+use super::socket::{Socket, close_gently, has_unread, peer_left, reset};
 use crate::http::context;
 use crate::http::error::{ApiError, ErrorCode};
 
@@ -70,17 +69,15 @@ impl Host {
     ) -> Response<Answer> {
         let is_served = !is_reserved || self.limits.vital.contains(&request.uri().path());
         let app = if is_served { &self.app } else { &self.refusal };
-        let is_read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
         let request = request.map(|body| {
-            let is_read = Arc::clone(&is_read);
-            Body::new(Asked { body, is_read })
+            let traffic = Arc::clone(&traffic);
+            Body::new(Asked { body, traffic })
         });
         let answered = app.clone().oneshot(request).await;
         let mut response = answered.unwrap_or_else(|never: Infallible| match never {});
         // What was refused before all of it was read ends its connection: the client must know before it sends the next
         // request on it.
-        let is_read = is_read.load(Ordering::Relaxed);
-        if is_reserved || traffic.is_closing() || !is_read {
+        if is_reserved || traffic.is_closing() || !traffic.is_read() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
@@ -94,7 +91,7 @@ impl Host {
 /// The body of a request, which says whether all of it was read.
 struct Asked {
     body: Incoming,
-    is_read: Arc<AtomicBool>,
+    traffic: Arc<Traffic>,
 }
 
 impl HttpBody for Asked {
@@ -107,7 +104,7 @@ impl HttpBody for Asked {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
         if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
-            self.is_read.store(true, Ordering::Relaxed);
+            self.traffic.read();
         }
         polled
     }
@@ -191,8 +188,8 @@ async fn speak(
     stream.set_write_timeout(Some(host.limits.write_stall));
     let service = {
         let (host, traffic) = (Arc::clone(host), Arc::clone(traffic));
-        service_fn(move |request| {
-            let running = traffic.begin();
+        service_fn(move |request: Request<Incoming>| {
+            let running = traffic.begin(request.body().is_end_stream());
             let (host, traffic) = (Arc::clone(&host), Arc::clone(&traffic));
             let answer = host.answer(request, is_reserved, running, traffic);
             async { Ok::<_, Infallible>(answer.await) }
@@ -204,6 +201,7 @@ async fn speak(
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let mut http = pin!(http);
+    let mut peer_left = pin!(peer_left(tcp, traffic));
     let mut last_call = pin!(sleep(LAST_CALL));
     let mut is_last_call = false;
     let mut made_room = false;
@@ -215,6 +213,8 @@ async fn speak(
                 ended?;
                 return Ok(if made_room { End::MadeRoom } else { End::Done });
             }
+            // Dropping hyper's half drops the request that runs.
+            () = peer_left.as_mut() => return Ok(End::Done),
             () = traffic.evicted() => {
                 if traffic.is_running() || has_unread(tcp) {
                     traffic.stay();
@@ -266,7 +266,9 @@ mod tests {
 
     use serde_json::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
 
+    use super::reset;
     use crate::http::server::ServerLimits;
     use crate::http::server::trial::{LIMITS, Server, get_bytes, one_answer, rest, status, within};
 
@@ -446,5 +448,36 @@ mod tests {
         within(client.read_exact(&mut some)).await.unwrap();
         drop(client);
         within(server.gate.left.notified()).await;
+    }
+    #[tokio::test]
+    async fn a_request_ends_when_its_client_has_gone_whatever_was_sent_after_it() {
+        let server = Server::start(LIMITS).await;
+        let long = "x".repeat(1 << 20);
+        for after in ["\r\n", "GET / HTTP/1.1\r\nhost: a\r\n\r\n", &long] {
+            for has_reset in [false, true] {
+                let mut client = server.connect().await;
+                let request = [&get_bytes("/gate"), after.as_bytes()].concat();
+                // What nobody reads may not fit between the two.
+                let _ = timeout(Duration::from_millis(50), client.write_all(&request)).await;
+                within(server.gate.entered.notified()).await;
+                if has_reset {
+                    reset(&client);
+                }
+                drop(client);
+                within(server.gate.left.notified()).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_sent_ahead_are_answered_to_a_client_that_closes_its_sending_side() {
+        let server = Server::start(LIMITS).await;
+        let mut client = server.connect().await;
+        let three = [get_bytes("/"), get_bytes("/moment"), get_bytes("/healthz")].concat();
+        client.write_all(&three).await.unwrap();
+        client.shutdown().await.unwrap();
+        let answers = rest(&mut client).await;
+        assert_eq!(answers.matches("HTTP/1.1 200").count(), 3, "{answers}");
+        assert!(answers.ends_with("healthy"), "{answers}");
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Traffic {
     begun: AtomicUsize,
     /// Requests whose answer is not complete.
     running: AtomicUsize,
+    /// Whether the body of the newest request was read to its end.
+    is_read: AtomicBool,
     /// Whether the peer has ended its side.
     has_ended: AtomicBool,
     /// Whether every further answer is the last one.
@@ -37,6 +39,7 @@ impl Traffic {
         Self {
             begun: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
+            is_read: AtomicBool::new(true),
             has_ended: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
             is_evicted: AtomicBool::new(false),
@@ -45,8 +48,9 @@ impl Traffic {
         }
     }
 
-    /// A request has come; it is there until its guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Running {
+    /// A request has come, whose body is to be read or (`is_read`) is none; it is there until its guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>, is_read: bool) -> Running {
+        self.is_read.store(is_read, Ordering::Relaxed);
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.running.fetch_add(1, Ordering::Relaxed);
         Running(Arc::clone(self))
@@ -60,6 +64,21 @@ impl Traffic {
     /// Whether a request runs.
     pub(super) fn is_running(&self) -> bool {
         self.running.load(Ordering::Relaxed) > 0
+    }
+
+    /// The number of the request that runs and has arrived whole; none while nothing runs or its body is still read.
+    pub(super) fn running_request(&self) -> Option<usize> {
+        let has_arrived = self.is_running() && self.is_read();
+        has_arrived.then(|| self.begun.load(Ordering::Relaxed))
+    }
+
+    /// The body of the request was read to its end.
+    pub(super) fn read(&self) {
+        self.is_read.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_read(&self) -> bool {
+        self.is_read.load(Ordering::Relaxed)
     }
 
     pub(super) fn end(&self) {

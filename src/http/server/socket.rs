@@ -4,6 +4,7 @@
 //! one that has only closed its sending side (`printf … | nc`) look the same, and hyper drops the request of either at
 //! once. With the pause, what is answered quickly reaches the second, and a drawing for the first still ends.
 
+use std::future::pending;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
@@ -13,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -118,6 +119,34 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(SockRef::from(&*self.tcp).shutdown(Shutdown::Write))
     }
+}
+
+/// Waits until the peer has ended its side, or has gone, and a request has run for `HOLD_END` since. hyper finds out by
+/// itself, but not of a peer that has sent more than the request: while that runs it reads nothing beyond those bytes.
+pub(super) async fn peer_left(tcp: &TcpStream, traffic: &Traffic) {
+    if !has_ended(tcp).await {
+        return pending().await;
+    }
+    loop {
+        let request = traffic.running_request();
+        sleep(HOLD_END).await;
+        if request.is_some() && traffic.running_request() == request {
+            return traffic.end();
+        }
+    }
+}
+
+/// Waits for the end of the peer's side, whatever lies unread before it. False where the system does not say.
+#[cfg(target_os = "linux")]
+async fn has_ended(tcp: &TcpStream) -> bool {
+    // Of tokio's interests this is the one that the peer's end makes ready, and unread bytes do not.
+    let ready = tcp.ready(Interest::PRIORITY).await;
+    ready.is_ok_and(|ready| ready.is_read_closed())
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn has_ended(_: &TcpStream) -> bool {
+    false
 }
 
 /// Whether the kernel has bytes that nobody has read. tokio would say so only after the next event.
