@@ -334,6 +334,7 @@ fn bounds(settings: &Settings) -> Bounds {
         ttl: Duration::from_secs(settings.jobs.ttl_seconds),
         max_memory_bytes: settings.jobs.max_memory_bytes(),
         max_kept: settings.jobs.max_kept,
+        owners: settings.auth.keys.len().max(1),
     }
 }
 

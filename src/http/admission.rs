@@ -68,8 +68,21 @@ pub(super) async fn plan(service: &Service, drawing: &DrawingRequest) -> Result<
         return plan_here(service, drawing);
     }
     // Cleaning takes microseconds; of a prompt that is made to, tens of milliseconds, in which this thread answers nobody.
+    let Some(place) = service.place_for_cleaning() else {
+        return Err(ApiError::new(
+            ErrorCode::QueueFull,
+            "as many captions as may wait are waiting to be cleaned: come back after Retry-After seconds, or send clean_caption false",
+        )
+        .about("clean_caption")
+        .retry_after(1));
+    };
     let (service, drawing) = (service.clone(), drawing.clone());
-    tokio::task::spawn_blocking(move || plan_here(&service, &drawing))
+    let planned = tokio::task::spawn_blocking(move || {
+        // A caller that leaves meanwhile frees nothing: the work goes on.
+        let _place = place;
+        plan_here(&service, &drawing)
+    });
+    planned
         .await
         .unwrap_or_else(|_panic| Err(ApiError::internal()))
 }
@@ -106,7 +119,7 @@ pub(super) async fn admit(
         // A crowd is turned away before anything is spent on it. Who may have a job here already is looked up first.
         service
             .jobs()
-            .has_room()
+            .has_room(asked.caller.owner())
             .map_err(|error| refusals::at_once(&error))?;
     }
     let planned = plan(service, drawing).await?;
@@ -136,11 +149,10 @@ pub(super) async fn admit(
         span: Span::current(),
         asked_by: asked.by.clone(),
     };
-    let (work, images) = (order.work, order.images);
-    let submitted = service
-        .jobs()
-        .submit(order)
-        .map_err(|error| refusals::by_jobs(&error, service.jobs(), (work, images), deadline))?;
+    let (work, images, owner) = (order.work, order.images, order.claim.owner);
+    let submitted = service.jobs().submit(order).map_err(|error| {
+        refusals::by_jobs(&error, service.jobs(), (work, images, owner), deadline)
+    })?;
     let request = &submitted.attachment.order().first;
     // Of the prompt no more than its length.
     tracing::debug!(
@@ -250,10 +262,13 @@ fn seconds(headers: &HeaderMap, name: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Environment, Settings};
     use crate::domain::OutputFormat;
     use crate::http::body::Object;
     use crate::http::drawing::Limits;
     use crate::http::fields::Fields;
+    use crate::jobs::{Bounds, Jobs};
+    use crate::telemetry::Metrics;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs
@@ -330,6 +345,30 @@ mod tests {
         for bad in [String::new(), "a b".to_owned(), "k".repeat(256)] {
             assert!(idempotency_key(&headers(&[("idempotency-key", &bad)])).is_err());
         }
+    }
+
+    #[tokio::test]
+    async fn captions_that_wait_to_be_cleaned_are_bounded() {
+        let settings = Settings::resolve(None, &Environment::of([]), &[]).unwrap();
+        let metrics = Metrics::new(1);
+        let bounds = Bounds {
+            capacity: 1,
+            ttl: Duration::from_secs(1),
+            max_memory_bytes: 1,
+            max_kept: 1,
+            owners: 1,
+        };
+        let (jobs, _assignments) = Jobs::new(bounds, metrics.clone());
+        let service = Service::new(jobs, metrics, &settings);
+        let object = Object::parse(br#"{"prompt": "<b>a boat", "clean_caption": true}"#).unwrap();
+        let fields = Fields::new(object);
+        let drawing = DrawingRequest::parse(fields, Dialect::Own, &service.limits()).unwrap();
+        let refused = async || plan(&service, &drawing).await.err().unwrap().code();
+        let places: Vec<_> = std::iter::from_fn(|| service.place_for_cleaning()).collect();
+        assert_eq!(refused().await, ErrorCode::QueueFull);
+        drop(places);
+        // There is a place now, and no model yet.
+        assert_eq!(refused().await, ErrorCode::Loading);
     }
 
     #[test]

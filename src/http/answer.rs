@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value, json};
 
 use super::drawing::{Note, ResponseFormat};
+use super::pieces::{self, File};
 use crate::domain::{Generated, Receipt, Timings, Warning};
 use crate::jobs::Job;
 use crate::pipeline::ModelFacts;
@@ -39,23 +38,18 @@ impl Pictures {
         }
     }
 
-    /// The key and value of picture `index`.
-    pub(super) fn of_picture(
-        &self,
-        job: &Job,
-        index: usize,
-        picture: &Generated,
-    ) -> (&'static str, Value) {
+    /// The key and value of picture `index`; of one in base64 a hole for its file.
+    fn of_picture(&self, job: &Job, index: usize) -> (&'static str, Value) {
         match self {
-            Self::Base64 => ("b64_json", base64(&picture.image).into()),
+            Self::Base64 => (pieces::BASE64_KEY, pieces::hole()),
             Self::Url(base) => ("url", image_url(base, job, index).into()),
         }
     }
-}
 
-/// Bytes in base64.
-pub(super) fn base64(bytes: &[u8]) -> String {
-    BASE64.encode(bytes)
+    /// What goes into the hole of `picture`.
+    pub(super) fn file(&self, picture: &Arc<Generated>) -> Option<File> {
+        matches!(self, Self::Base64).then(|| pieces::file(picture))
+    }
 }
 
 /// Where picture `index` of a job can be fetched.
@@ -71,7 +65,7 @@ pub(super) fn unix_seconds(time: SystemTime) -> u64 {
 
 /// One picture of the answer's `data`.
 pub(super) fn picture(pictures: &Pictures, job: &Job, index: usize, picture: &Generated) -> Value {
-    let (key, value) = pictures.of_picture(job, index, picture);
+    let (key, value) = pictures.of_picture(job, index);
     let mut entry = Map::new();
     entry.insert(key.to_owned(), value);
     entry.insert("seed".to_owned(), seed(picture).into());
@@ -210,20 +204,10 @@ pub(super) fn number(value: f32) -> Value {
         .map_or(Value::Null, |value| json!(value))
 }
 
-/// A finished picture's file as bytes that share it.
-struct File(Arc<Generated>);
-
-impl AsRef<[u8]> for File {
-    fn as_ref(&self) -> &[u8] {
-        &self.0.image
-    }
-}
-
 /// The picture itself, with everything else in headers.
 pub(super) fn bytes(job: &Job, picture: &Arc<Generated>, warnings: &[&str]) -> Response<Body> {
     // However many fetch it slowly, it is in memory once.
-    let file = Bytes::from_owner(File(Arc::clone(picture)));
-    let mut response = Response::new(Body::from(file));
+    let mut response = Response::new(Body::from(pieces::file(picture)));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     let format = picture.receipt.request.output_format;

@@ -60,6 +60,8 @@ pub enum ErrorCode {
     IdempotencyKeyReused,
     /// No place to wait in.
     QueueFull,
+    /// No room for what it would come to: what is kept was promised.
+    ResultsFull,
     /// The deadline cannot be met.
     DeadlineTooShort,
     /// Drawing failed.
@@ -80,7 +82,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code there is.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::InvalidJson,
         Self::InvalidRequest,
         Self::InvalidApiKey,
@@ -103,6 +105,7 @@ impl ErrorCode {
         Self::TooCostly,
         Self::IdempotencyKeyReused,
         Self::QueueFull,
+        Self::ResultsFull,
         Self::DeadlineTooShort,
         Self::InferenceFailed,
         Self::InternalError,
@@ -158,6 +161,7 @@ impl ErrorCode {
                 "idempotency_key_reused",
             ),
             Self::QueueFull => (StatusCode::TOO_MANY_REQUESTS, RATE, "queue_full"),
+            Self::ResultsFull => (StatusCode::TOO_MANY_REQUESTS, RATE, "results_full"),
             Self::DeadlineTooShort => (StatusCode::TOO_MANY_REQUESTS, RATE, "deadline_too_short"),
             Self::InferenceFailed => (
                 StatusCode::INTERNAL_SERVER_ERROR,

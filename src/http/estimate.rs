@@ -29,7 +29,8 @@ pub(super) async fn estimate(
     let mut received = Received::uncounted(request);
     let drawing = received.drawing(&service, FACE).await?;
     let planned = admission::plan(&service, &drawing).await?;
-    let (wait, picture) = service.jobs().estimate(planned.work, drawing.images);
+    let owner = received.asked().caller.owner();
+    let (wait, picture) = service.jobs().estimate(planned.work, drawing.images, owner);
     let request = &planned.request;
     let limit = planned.planner.max_tokens();
     let warnings: Vec<_> = planned.plan.warnings.iter().collect();

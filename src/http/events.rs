@@ -8,9 +8,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
-use axum::response::sse::{Event, Sse};
-use axum::response::{IntoResponse as _, Response};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use futures_util::Stream;
 use futures_util::stream;
 use serde_json::Value;
@@ -21,6 +21,7 @@ use super::answer::{self, Pictures};
 use super::context::RequestId;
 use super::drawing::Note;
 use super::meter::{Meter, outcome};
+use super::pieces::{File, Pieces};
 use super::refusals::ending;
 use super::service::Service;
 use crate::domain::Generated;
@@ -40,7 +41,7 @@ pub(super) enum Happened<'a> {
     /// Steps of picture `image_index` are done.
     Step { image_index: u32, step: usize },
     /// A preview is there.
-    Partial(&'a Preview),
+    Partial(&'a Arc<Preview>),
     /// Picture `index` is finished.
     Picture {
         index: usize,
@@ -69,6 +70,19 @@ impl Following {
         Some(predicted.as_secs_f64())
     }
 
+    /// What has been sent need not be kept for this caller any longer.
+    fn collect(&self, progress: &Progress, handed_over: &[usize]) {
+        let jobs = self.service.jobs();
+        if matches!(self.pictures, Pictures::Base64) {
+            for &index in handed_over {
+                jobs.collected_image(&self.attachment, index);
+            }
+        }
+        if progress.state.is_final() && progress.state != JobState::Succeeded {
+            jobs.collected_failure(&self.attachment);
+        }
+    }
+
     /// Counts the request as answered, and says why there is no picture where there is none.
     pub(super) fn ended(&mut self, progress: &Progress) -> Option<Value> {
         let error = ending(progress);
@@ -89,8 +103,11 @@ pub(super) type Tell = fn(&mut Following, Happened<'_>, &mut VecDeque<Event>);
 /// The answer that follows a job: proxies are asked not to hold the events back.
 pub(super) fn answer(following: Following, tell: Tell) -> Response {
     let id = following.attachment.id().to_string();
-    let mut response = Sse::new(follow(following, tell)).into_response();
+    let mut response = Response::new(Body::from_stream(follow(following, tell)));
     let headers = response.headers_mut();
+    let events = HeaderValue::from_static("text/event-stream");
+    headers.insert(header::CONTENT_TYPE, events);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     answer::set(headers, answer::JOB_ID, &id);
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
@@ -100,7 +117,7 @@ pub(super) fn answer(following: Following, tell: Tell) -> Response {
 fn follow(
     following: Following,
     tell: Tell,
-) -> impl Stream<Item = Result<Event, Infallible>> + Send {
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
     let follower = Follower {
         progress: following.attachment.follow(),
         moves: following.service.jobs().moves(),
@@ -110,20 +127,27 @@ fn follow(
         pending: VecDeque::new(),
     };
     stream::unfold(follower, |mut follower| async {
-        let event = follower.next().await?;
-        Some((Ok(event), follower))
+        let bytes = follower.next().await?;
+        Some((Ok(bytes), follower))
     })
 }
 
-/// An event with a name and JSON.
-pub(super) fn event(name: &str, data: &Value) -> Event {
-    // JSON has no line breaks, which is all that an event's data must not have.
-    Event::default().event(name).data(data.to_string())
-}
+/// What is sent of something that has happened.
+#[derive(Debug)]
+pub(super) struct Event(Pieces);
 
-/// A line that readers skip.
-pub(super) fn comment(text: &str) -> Event {
-    Event::default().comment(text)
+impl Event {
+    /// An event with a name and JSON, and with the file that goes into the JSON's hole.
+    pub(super) fn new(name: &str, data: &Value, file: Option<File>) -> Self {
+        // JSON has no line breaks, which is all that an event's data must not have.
+        let data = Pieces::json(data, file);
+        Self(data.between(format!("event: {name}\ndata: "), "\n\n"))
+    }
+
+    /// A line that readers skip.
+    pub(super) fn comment(text: &str) -> Self {
+        Self(Pieces::text(format!(": {text}\n\n")))
+    }
 }
 
 /// The mark of what was told.
@@ -147,11 +171,14 @@ struct Follower {
 }
 
 impl Follower {
-    async fn next(&mut self) -> Option<Event> {
+    async fn next(&mut self) -> Option<Bytes> {
         let quiet_until = Instant::now() + KEEP_ALIVE;
         loop {
-            if let Some(event) = self.pending.pop_front() {
-                return Some(event);
+            while let Some(Event(event)) = self.pending.front_mut() {
+                if let Some(bytes) = event.next_chunk() {
+                    return Some(bytes);
+                }
+                self.pending.pop_front();
             }
             if self.told.ended {
                 return None;
@@ -164,7 +191,7 @@ impl Follower {
             tokio::select! {
                 changed = self.progress.changed() => changed.ok()?,
                 moved = self.moves.changed(), if waits => moved.ok()?,
-                () = sleep_until(quiet_until) => return Some(comment("keep-alive")),
+                () = sleep_until(quiet_until) => self.pending.push_back(Event::comment("keep-alive")),
             }
         }
     }
@@ -197,6 +224,7 @@ impl Follower {
             told.started = true;
             tell(Happened::Started);
         }
+        let mut handed_over = Vec::new();
         // Previews and pictures in the order in which they were made: those of a picture go before it.
         while told.pictures < now.pictures.len() || told.previews < now.previews.len() {
             match now.previews.get(told.previews) {
@@ -207,6 +235,7 @@ impl Follower {
                 _ => {
                     let index = told.pictures;
                     told.pictures += 1;
+                    handed_over.push(index);
                     tell(Happened::Picture {
                         index,
                         picture: &now.pictures[index],
@@ -226,5 +255,6 @@ impl Follower {
             told.ended = true;
             tell(Happened::Ended(&now));
         }
+        self.following.collect(&now, &handed_over);
     }
 }

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
-use axum::response::sse::Event;
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::accept::{self, Answer, Offer};
@@ -15,7 +15,8 @@ use super::admission::{self, Face};
 use super::answer::{self, Pictures};
 use super::drawing::{Dialect, DrawingRequest, Note};
 use super::error::{ApiError, ErrorCode};
-use super::events::{self, Following, Happened, Tell};
+use super::events::{self, Event, Following, Happened, Tell};
+use super::pieces::{self, Pieces};
 use super::received::Received;
 use super::refusals::ending;
 use super::service::Service;
@@ -140,8 +141,12 @@ fn whole(
         .map(|(index, picture)| answer::picture(pictures, attachment, index, picture))
         .collect();
     whole.insert("data".to_owned(), data.into());
-    let mut response = axum::Json(Value::Object(whole)).into_response();
+    let files = progress.pictures.iter().filter_map(|it| pictures.file(it));
+    let body = Pieces::json(&Value::Object(whole), files);
+    let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
     answer::set(headers, answer::JOB_ID, &attachment.id().to_string());
     answer::server_timing(headers, attachment);
     response
@@ -156,6 +161,7 @@ pub(super) fn tell(
     let job = Arc::clone(following.attachment.job());
     let id = job.id().to_string();
     let predicted_seconds = following.predicted_seconds();
+    let mut file = None;
     let (name, data) = match happened {
         Happened::Queued { position } => (
             "queued",
@@ -174,8 +180,12 @@ pub(super) fn tell(
                 "predicted_seconds": predicted_seconds,
             }),
         ),
-        Happened::Partial(preview) => ("partial_image", partial(&job, preview)),
+        Happened::Partial(preview) => {
+            file = Some(pieces::preview_file(preview));
+            ("partial_image", partial(&job, preview))
+        }
         Happened::Picture { index, picture } => {
+            file = following.pictures.file(picture);
             let mut data = answer::picture(&following.pictures, &job, index, picture);
             data["image_index"] = index.into();
             ("image", data)
@@ -189,16 +199,16 @@ pub(super) fn tell(
             }
         }
     };
-    events.push_back(events::event(name, &data));
+    events.push_back(Event::new(name, &data, file));
 }
 
-/// A preview, as both dialects tell it.
+/// A preview, as both dialects tell it, with a hole for its file.
 pub(super) fn partial(job: &Job, preview: &Preview) -> Value {
     let request = &job.order().first;
     json!({
         "image_index": preview.image_index,
         "partial_image_index": preview.partial_image_index,
-        "b64_json": answer::base64(&preview.image),
+        pieces::BASE64_KEY: pieces::hole(),
         "output_format": request.output_format.name(),
         "size": request.size.to_string(),
     })

@@ -83,6 +83,8 @@ pub(super) async fn look(
         response
             .headers_mut()
             .insert(header::RETRY_AFTER, seconds.into());
+    } else if job.state() != JobState::Succeeded {
+        service.jobs().collected_failure(&job);
     }
     Ok(response)
 }
@@ -143,6 +145,7 @@ pub(super) async fn image(
         .map(|warning| warning.code())
         .collect();
     let mut response = answer::bytes(&job, picture, &codes);
+    service.jobs().collected_image(&job, index);
     // A picture never changes, and is its owner's alone.
     response.headers_mut().insert(
         header::CACHE_CONTROL,

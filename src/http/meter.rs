@@ -41,7 +41,9 @@ impl Drop for Meter {
 pub(super) fn outcome(code: ErrorCode) -> RequestOutcome {
     match code {
         ErrorCode::BodyTooLarge | ErrorCode::TooCostly => RequestOutcome::TooLarge,
-        ErrorCode::QueueFull | ErrorCode::DeadlineTooShort => RequestOutcome::QueueFull,
+        ErrorCode::QueueFull | ErrorCode::ResultsFull | ErrorCode::DeadlineTooShort => {
+            RequestOutcome::QueueFull
+        }
         ErrorCode::Draining => RequestOutcome::Draining,
         ErrorCode::Loading | ErrorCode::WorkerDown => RequestOutcome::NotReady,
         ErrorCode::DeadlineExceeded | ErrorCode::BodyTimeout => RequestOutcome::Timeout,

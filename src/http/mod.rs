@@ -21,6 +21,7 @@ mod jobs;
 mod meter;
 mod openai;
 mod page;
+mod pieces;
 mod received;
 mod refusals;
 pub mod server;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Request, State};
-use axum::response::sse::Event;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
@@ -16,8 +15,9 @@ use super::admission::Face;
 use super::answer::{self, Pictures};
 use super::drawing::Dialect;
 use super::error::{ApiError, ErrorCode};
-use super::events::{self, Following, Happened};
+use super::events::{Event, Following, Happened};
 use super::images::{partial, while_waiting};
+use super::pieces::{self, File};
 use super::service::Service;
 use crate::jobs::{Job, Keeping};
 use crate::pipeline::Planner;
@@ -37,16 +37,17 @@ pub(super) async fn generate(State(service): State<Service>, request: Request) -
 fn tell(following: &mut Following, happened: Happened<'_>, events: &mut VecDeque<Event>) {
     let job = Arc::clone(following.attachment.job());
     let event = match happened {
-        Happened::Queued { position } => events::comment(&format!("queued {position}")),
-        Happened::Started => events::comment("started"),
+        Happened::Queued { position } => Event::comment(&format!("queued {position}")),
+        Happened::Started => Event::comment("started"),
         Happened::Step { image_index, step } => {
             let steps = job.order().first.steps.count();
-            events::comment(&format!("picture {image_index} step {step} of {steps}"))
+            Event::comment(&format!("picture {image_index} step {step} of {steps}"))
         }
         Happened::Partial(preview) => event(
             &job,
             "image_generation.partial_image",
             partial(&job, preview),
+            pieces::preview_file(preview),
         ),
         Happened::Picture { index, picture } => {
             let mut data = answer::picture(&Pictures::Base64, &job, index, picture);
@@ -56,11 +57,12 @@ fn tell(following: &mut Following, happened: Happened<'_>, events: &mut VecDeque
             data["usage"] = answer::usage(&job, following.planner.facts());
             let told = answer::told(&job, std::slice::from_ref(picture));
             data["warnings"] = answer::warnings(&told, &following.notes);
-            event(&job, "image_generation.completed", data)
+            let file = pieces::file(picture);
+            event(&job, "image_generation.completed", data, file)
         }
         // Their SDKs raise what has a key `error`, whatever the event is called.
         Happened::Ended(progress) => match following.ended(progress) {
-            Some(error) => events::event("error", &error),
+            Some(error) => Event::new("error", &error, None),
             None => return,
         },
     };
@@ -68,12 +70,12 @@ fn tell(following: &mut Following, happened: Happened<'_>, events: &mut VecDeque
 }
 
 /// An event with the keys that every one of theirs has.
-fn event(job: &Job, name: &str, mut data: Value) -> Event {
+fn event(job: &Job, name: &str, mut data: Value, file: File) -> Event {
     data["type"] = name.into();
     data["created_at"] = answer::unix_seconds(job.created()).into();
     data["quality"] = "auto".into();
     data["background"] = "opaque".into();
-    events::event(name, &data)
+    Event::new(name, &data, Some(file))
 }
 
 /// `GET /v1/models`

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::error::{ApiError, ErrorCode};
-use crate::jobs::{Failure, JobState, Jobs, Progress, SubmitError, Work};
+use crate::jobs::{Failure, JobState, Jobs, Owner, Progress, SubmitError, Work};
 use crate::pipeline::PipelineError;
 
 /// A caller comes back after so many seconds when nobody can say when.
@@ -22,7 +22,7 @@ pub(super) fn by_model(error: &PipelineError) -> ApiError {
 pub(super) fn by_jobs(
     error: &SubmitError,
     jobs: &Jobs,
-    (work, images): (Work, u32),
+    (work, images, owner): (Work, u32, Owner),
     deadline: Option<Duration>,
 ) -> ApiError {
     let SubmitError::DeadlineTooShort { wait, drawing } = *error else {
@@ -31,7 +31,7 @@ pub(super) fn by_jobs(
     let deadline = deadline.unwrap_or_default();
     let needed = wait + drawing;
     let fits = |steps: usize| {
-        let (_, drawing) = jobs.estimate(Work { steps, ..work }, images);
+        let (_, drawing) = jobs.estimate(Work { steps, ..work }, images, owner);
         drawing.is_some_and(|drawing| wait + drawing <= deadline)
     };
     let enough = needed.as_secs_f64().ceil();
@@ -81,6 +81,16 @@ pub(super) fn at_once(error: &SubmitError) -> ApiError {
         SubmitError::QueueFull { retry_after, .. } => (
             ErrorCode::QueueFull,
             "come back after Retry-After seconds",
+            whole_seconds(*retry_after),
+        ),
+        SubmitError::ShareFull { retry_after, .. } => (
+            ErrorCode::QueueFull,
+            "come back after Retry-After seconds",
+            whole_seconds(*retry_after),
+        ),
+        SubmitError::ResultsFull { retry_after, .. } => (
+            ErrorCode::ResultsFull,
+            "fetch their images or DELETE their jobs, or come back after Retry-After seconds, when the first of them expires",
             whole_seconds(*retry_after),
         ),
         SubmitError::DeadlineTooShort { wait, drawing } => (

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::drawing::Limits;
 use super::error::{ApiError, ErrorCode};
@@ -25,7 +26,11 @@ struct Shared {
     metrics: Metrics,
     keys: Arc<Keys>,
     settings: ServiceSettings,
+    cleaning: Arc<Semaphore>,
 }
+
+/// Captions that are cleaned or wait for it. The longest takes a tenth of a second: the last of them waits about a second.
+const CLEANED_AT_ONCE: usize = 16;
 
 /// The settings that handlers look at.
 pub(super) struct ServiceSettings {
@@ -46,6 +51,7 @@ impl Service {
             shared: Arc::new(Shared {
                 jobs,
                 metrics,
+                cleaning: Arc::new(Semaphore::new(CLEANED_AT_ONCE)),
                 keys: Arc::new(Keys::named(settings.auth.keys.named())),
                 settings: ServiceSettings {
                     limits: settings.limits.clone(),
@@ -80,6 +86,11 @@ impl Service {
     /// The keys that open the door.
     pub(super) fn keys(&self) -> Arc<Keys> {
         Arc::clone(&self.shared.keys)
+    }
+
+    /// A place among the captions that are cleaned; none while all are taken.
+    pub(super) fn place_for_cleaning(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.shared.cleaning).try_acquire_owned().ok()
     }
 
     /// What one request may ask for.

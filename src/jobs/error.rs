@@ -26,6 +26,30 @@ pub enum SubmitError {
         /// When what is here now will be done.
         retry_after: Duration,
     },
+    /// This caller has as many jobs here as one of several may have.
+    #[error(
+        "this API key has {present} requests here, and one key may have {share} where there are several"
+    )]
+    ShareFull {
+        /// Jobs of the caller that wait or are drawn.
+        present: usize,
+        /// The most that it may have.
+        share: usize,
+        /// When the first of them will be done.
+        retry_after: Duration,
+    },
+    /// What is kept for callers, and was promised to them, leaves no room for what this would come to.
+    #[error("{}", if *is_own_share {
+        "results that this API key has not fetched fill its half of jobs.max_kept or jobs.max_memory_mib"
+    } else {
+        "results that nobody has fetched fill jobs.max_kept or jobs.max_memory_mib"
+    })]
+    ResultsFull {
+        /// Whether the caller's own share is full, or else all of it.
+        is_own_share: bool,
+        /// When the first of them expires.
+        retry_after: Duration,
+    },
     /// The deadline would pass before the picture is there.
     #[error("the deadline cannot be met")]
     DeadlineTooShort {

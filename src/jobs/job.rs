@@ -121,6 +121,9 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// It was taken back, or nobody waits for it any more.
+    pub const CANCELLED: Self = Self::Stopped(Stop::Cancelled);
+
     pub(super) fn state(self) -> JobState {
         match self {
             Self::Succeeded => JobState::Succeeded,
@@ -276,6 +279,16 @@ impl Job {
             let deadline = self.deadline?;
             (Instant::now() >= deadline).then_some(Stop::Expired)
         })
+    }
+
+    /// Whether every image that was asked for is finished.
+    pub(super) fn has_all_images(&self) -> bool {
+        self.progress.borrow().pictures.len() == self.order.images as usize
+    }
+
+    /// Whether nobody wants it any more.
+    pub(super) fn is_taken_back(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) == Stop::Cancelled as u8
     }
 
     /// Asks it to stop. The first reason stays.

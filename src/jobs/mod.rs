@@ -11,9 +11,11 @@ mod error;
 mod finished;
 mod health;
 mod job;
+mod kept;
 mod order;
 mod pace;
 mod registry;
+mod turns;
 mod wait;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +46,9 @@ pub struct Bounds {
     pub max_memory_bytes: usize,
     /// How many results are kept at most.
     pub max_kept: usize,
+    /// How many callers there can be: the API keys, or 1 where there are none. Of several, one can have half of the queue and
+    /// of what is kept.
+    pub owners: usize,
 }
 
 /// A place in the line is due. It names no job: the first in the line when it is drawn is meant.
@@ -180,13 +185,13 @@ impl Jobs {
         }
     }
 
-    /// Whether a place is free now.
+    /// Whether a place is free now for `owner`.
     ///
     /// # Errors
     /// When none is, or nothing is taken.
-    pub fn has_room(&self) -> Result<(), SubmitError> {
+    pub fn has_room(&self, owner: Owner) -> Result<(), SubmitError> {
         self.ready()?;
-        self.shared.lock().has_room(Instant::now())
+        self.shared.lock().has_room(owner, Instant::now())
     }
 
     /// A job that lives or is kept, if `owner` is whose it is.
@@ -203,15 +208,21 @@ impl Jobs {
         Attachment::new(Arc::clone(&self.shared), Arc::clone(job))
     }
 
-    /// Takes a job back. One that has ended is forgotten, with its pictures.
+    /// Image `index` of a job has been handed over to its caller.
+    pub fn collected_image(&self, job: &Job, index: usize) {
+        self.shared.lock().kept.collected_image(job.id(), index);
+    }
+
+    /// A caller knows that a job has ended without its images.
+    pub fn collected_failure(&self, job: &Job) {
+        self.shared.lock().kept.collected_failure(job.id());
+    }
+
+    /// Takes a job back. One that has ended is forgotten with its images; to one that has not, none is
+    /// added any more.
     pub fn take_back(&self, job: &Arc<Job>) {
-        self.shared.change(|registry| {
-            if job.state().is_final() {
-                registry.forget(job.id());
-            } else {
-                registry.stop(job, Stop::Cancelled, Instant::now());
-            }
-        });
+        self.shared
+            .change(|registry| registry.take_back(job, Instant::now()));
     }
 
     /// Ends what has waited too long, and forgets what was kept long enough. To be called a few times a second.
@@ -229,11 +240,11 @@ impl Jobs {
         self.shared.lock().predicted(job.id(), Instant::now())
     }
 
-    /// Predicted time until the worker has done all that is here, and then that of `images` pictures.
-    pub fn estimate(&self, work: Work, images: u32) -> (Duration, Option<Duration>) {
+    /// Predicted time until the worker comes to the next job of `owner`, and then that of `images` pictures.
+    pub fn estimate(&self, work: Work, images: u32, owner: Owner) -> (Duration, Option<Duration>) {
         let registry = self.shared.lock();
         let drawing = registry.pace.predict(work).map(|picture| picture * images);
-        (registry.wait(Instant::now()), drawing)
+        (registry.wait_of(owner, Instant::now()), drawing)
     }
 
     /// When a kept job's pictures leave.
@@ -354,10 +365,14 @@ impl Assignments {
         });
     }
 
-    /// A picture is finished.
+    /// A picture is finished. Nobody is given one that was finished after its job was taken back.
     pub fn drawn(&self, job: &Job, picture: Generated) {
         self.measured(job.order().work, &picture);
-        job.update(|progress| progress.pictures.push(Arc::new(picture)));
+        // Jobs are taken back under the lock.
+        let _registry = self.shared.lock();
+        if !job.is_taken_back() {
+            job.update(|progress| progress.pictures.push(Arc::new(picture)));
+        }
     }
 
     /// A picture took so long, one that was drawn for warming up included.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::finished;
+use super::kept::{self, Kept};
 use super::pace::Pace;
+use super::turns;
 use super::{
     Bounds, Claim, Ending, Job, JobId, JobState, Keeping, Order, Owner, Stop, SubmitError,
 };
@@ -21,9 +23,8 @@ pub(super) struct Registry {
     running: Option<Running>,
     entries: HashMap<JobId, Entry>,
     keys: HashMap<(Owner, String), JobId>,
-    /// Ended jobs whose pictures are kept, the oldest first.
-    kept: VecDeque<JobId>,
-    kept_bytes: usize,
+    /// What ended jobs have come to, and room for what the others will.
+    pub(super) kept: Kept,
     /// Counts the moves of the line.
     pub(super) moves: u64,
     pub(super) pace: Pace,
@@ -45,8 +46,6 @@ struct Entry {
     orphan_until: Option<Instant>,
     /// Whether a lost connection has left it behind before: its pictures are kept for the caller that comes back.
     was_orphan: bool,
-    /// When it ended, once it is among the kept ones.
-    kept_since: Option<Instant>,
 }
 
 impl Entry {
@@ -82,8 +81,7 @@ impl Registry {
             running: None,
             entries: HashMap::new(),
             keys: HashMap::new(),
-            kept: VecDeque::new(),
-            kept_bytes: 0,
+            kept: Kept::new(bounds),
             moves: 0,
             pace: Pace::default(),
             closed: false,
@@ -120,23 +118,63 @@ impl Registry {
         Ok(left_behind.map(|entry| Arc::clone(&entry.job)))
     }
 
-    /// Whether one more may come.
-    pub(super) fn has_room(&self, now: Instant) -> Result<(), SubmitError> {
+    /// Whether one more of `owner` may come.
+    pub(super) fn has_room(&self, owner: Owner, now: Instant) -> Result<(), SubmitError> {
         let present = self.line.len() + usize::from(self.running.is_some());
-        if present <= self.bounds.capacity {
-            return Ok(());
+        if present > self.bounds.capacity {
+            return Err(SubmitError::QueueFull {
+                waiting: self.line.len(),
+                capacity: self.bounds.capacity,
+                retry_after: self.wait(now),
+            });
         }
-        Err(SubmitError::QueueFull {
-            waiting: self.line.len(),
-            capacity: self.bounds.capacity,
-            retry_after: self.wait(now),
-        })
+        let share = kept::share(self.bounds.capacity, self.bounds.owners);
+        let own = turns::of(self.present(), owner);
+        if own > share {
+            return Err(SubmitError::ShareFull {
+                present: own,
+                share: share + 1,
+                retry_after: self.wait_until_first_of(owner, now),
+            });
+        }
+        Ok(())
     }
 
-    /// Gives the request a place at the end of the line.
+    /// The job that is drawn and those that wait.
+    fn present(&self) -> impl Iterator<Item = &Arc<Job>> {
+        let running = self.running.iter().map(|running| &running.job);
+        running.chain(&self.line)
+    }
+
+    /// Predicted time until one of `owner`'s jobs is done.
+    fn wait_until_first_of(&self, owner: Owner, now: Instant) -> Duration {
+        self.present()
+            .find(|job| job.order().claim.owner == owner)
+            .and_then(|job| self.predicted(job.id(), now))
+            .unwrap_or_default()
+    }
+
+    /// Where in the line the next job of `owner` goes.
+    fn place_of(&self, owner: Owner) -> usize {
+        let drawn = self.running.as_ref().map(|running| &running.job);
+        turns::place(drawn, &self.line, owner)
+    }
+
+    /// Gives the request its place in the line.
     pub(super) fn admit(&mut self, order: Order, now: Instant) -> Result<Arc<Job>, SubmitError> {
-        self.has_room(now)?;
-        let wait = self.wait(now);
+        let owner = order.claim.owner;
+        self.has_room(owner, now)?;
+        let is_promised = order.keeping != Keeping::Nothing;
+        if is_promised {
+            self.kept
+                .has_room(&order, now)
+                .map_err(|full| SubmitError::ResultsFull {
+                    is_own_share: full.is_own_share,
+                    retry_after: full.retry_after,
+                })?;
+        }
+        let place = self.place_of(owner);
+        let wait = self.wait_at(place, now);
         if let (Some(deadline), Some(drawing)) = (order.deadline, self.drawing(&order))
             && wait + drawing > deadline
         {
@@ -154,10 +192,12 @@ impl Registry {
                 attached: 0,
                 orphan_until: None,
                 was_orphan: false,
-                kept_since: None,
             },
         );
-        self.line.push_back(Arc::clone(&job));
+        if is_promised {
+            self.kept.promise(job.id(), job.order());
+        }
+        self.line.insert(place, Arc::clone(&job));
         self.metrics.accepted();
         self.show_line();
         Ok(job)
@@ -233,6 +273,19 @@ impl Registry {
         Some(job)
     }
 
+    /// A caller wants nothing more of a job: it is stopped, or where nothing is left to stop, forgotten.
+    pub(super) fn take_back(&mut self, job: &Arc<Job>, now: Instant) {
+        if job.has_all_images() {
+            // The worker has yet to say that it has ended.
+            self.end(job, Ending::Succeeded, now);
+        }
+        if job.state().is_final() {
+            self.forget(job.id());
+        } else {
+            self.stop(job, Stop::Cancelled, now);
+        }
+    }
+
     /// Stops a job: one that waits ends here, one that is drawn ends in the worker's hand within milliseconds.
     pub(super) fn stop(&mut self, job: &Arc<Job>, why: Stop, now: Instant) {
         job.ask_to_stop(why);
@@ -261,6 +314,13 @@ impl Registry {
         if job.state().is_final() {
             return;
         }
+        // What was finished after the job was taken back is not among its images.
+        let is_too_late = job.is_taken_back() && ending == Ending::Succeeded;
+        let ending = if is_too_late {
+            Ending::CANCELLED
+        } else {
+            ending
+        };
         if self
             .running
             .as_ref()
@@ -290,23 +350,15 @@ impl Registry {
             return;
         };
         if entry.is_kept() {
-            entry.kept_since = Some(now);
-            self.kept.push_back(job.id());
-            self.kept_bytes += job.bytes();
-            self.trim();
+            let owner = job.order().claim.owner;
+            self.kept.keep(job.id(), owner, job.bytes(), now);
+            while let Some(id) = self.kept.next_to_go() {
+                self.forget(id);
+            }
         } else if entry.attached == 0 {
             self.forget(job.id());
-        }
-    }
-
-    /// Lets the oldest results go until the rest fits. The newest stays, however large it is.
-    fn trim(&mut self) {
-        while self.kept.len() > 1
-            && (self.kept_bytes > self.bounds.max_memory_bytes
-                || self.kept.len() > self.bounds.max_kept)
-        {
-            let oldest = self.kept[0];
-            self.forget(oldest);
+        } else {
+            self.kept.forget(job.id());
         }
     }
 
@@ -315,10 +367,7 @@ impl Registry {
         let Some(entry) = self.entries.remove(&id) else {
             return;
         };
-        if entry.kept_since.is_some() {
-            self.kept.retain(|&kept| kept != id);
-            self.kept_bytes -= entry.job.bytes();
-        }
+        self.kept.forget(id);
         self.release_key(&entry.job);
     }
 
@@ -352,12 +401,8 @@ impl Registry {
             }
             self.stop(&job, Stop::Cancelled, now);
         }
-        while let Some(&oldest) = self.kept.front() {
-            let since = self.entries.get(&oldest).and_then(|entry| entry.kept_since);
-            match since {
-                Some(since) if now.saturating_duration_since(since) < self.bounds.ttl => break,
-                _ => self.forget(oldest),
-            }
+        while let Some(id) = self.kept.next_expired(now) {
+            self.forget(id);
         }
     }
 
@@ -397,25 +442,30 @@ impl Registry {
 
     /// Predicted time until the worker has done all that is here.
     pub(super) fn wait(&self, now: Instant) -> Duration {
-        let waiting: Duration = self
+        self.wait_at(self.line.len(), now)
+    }
+
+    /// Predicted time until the worker comes to the next job of `owner`.
+    pub(super) fn wait_of(&self, owner: Owner, now: Instant) -> Duration {
+        self.wait_at(self.place_of(owner), now)
+    }
+
+    /// Predicted time until the worker has done what is before `place` in the line.
+    fn wait_at(&self, place: usize, now: Instant) -> Duration {
+        let before: Duration = self
             .line
             .iter()
+            .take(place)
             .filter_map(|job| self.drawing(job.order()))
             .sum();
-        self.left_of_running(now) + waiting
+        self.left_of_running(now) + before
     }
 
     /// Predicted time until this job is done; none for one that has ended, and before anything was drawn.
     pub(super) fn predicted(&self, id: JobId, now: Instant) -> Option<Duration> {
         let position = self.position(id)?;
         self.drawing(self.entries.get(&id)?.job.order())?;
-        let before: Duration = self
-            .line
-            .iter()
-            .take(position)
-            .filter_map(|job| self.drawing(job.order()))
-            .sum();
-        Some(self.left_of_running(now) + before)
+        Some(self.wait_at(position, now))
     }
 
     /// Nothing is left of a job that was asked to stop: it lets go within one call of the engine.
@@ -432,7 +482,7 @@ impl Registry {
 
     /// When a kept job's pictures leave.
     pub(super) fn expires(&self, id: JobId) -> Option<SystemTime> {
-        self.entries.get(&id)?.kept_since?;
+        self.kept.since(id)?;
         self.find(id)?
             .progress()
             .finished?

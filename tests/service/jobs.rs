@@ -172,15 +172,22 @@ async fn results_are_forgotten_when_their_time_has_come_and_no_sooner() {
 }
 
 #[tokio::test]
-async fn the_oldest_results_make_room_for_new_ones() {
+async fn results_that_were_fetched_make_room_for_new_ones_and_others_stay() {
     let studio = Studio::open();
     let server = Server::start(&studio, &[("jobs.max_kept", "2")]).await;
     let mut jobs = Vec::new();
-    for seed in 1..=3 {
+    for seed in 1..=2 {
         let job = server.job(&red(seed)).await;
         server.ended(&job).await;
         jobs.push(job);
     }
+    let refused = server.post("/v1/jobs", &red(3)).await;
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() <= 600);
+    refused.refused(429, "results_full");
+    server.get(&format!("{}/images/0", jobs[0])).await.is(200);
+    let job = server.job(&red(3)).await;
+    server.ended(&job).await;
+    jobs.push(job);
     server.get(&jobs[0]).await.refused(404, "job_not_found");
     for job in &jobs[1..] {
         server.get(&format!("{job}/images/0")).await.is(200);

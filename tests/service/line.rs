@@ -21,6 +21,7 @@ const BOUNDS: Bounds = Bounds {
     // 1,000 bytes of pictures, and room for their prompts.
     max_memory_bytes: 1090,
     max_kept: 100,
+    owners: 1,
 };
 
 /// Both sides, with a worker that is ready.
@@ -119,6 +120,8 @@ fn what_is_kept_stays_below_its_memory_and_the_oldest_goes_first() {
     for bytes in [400, 400, 400, 100, 100, 900, 5000, 1] {
         drop(submit(&jobs, Keeping::All).unwrap());
         drawn.push(draw(&mut assignments, bytes));
+        // What nobody has fetched would stay.
+        jobs.collected_image(&drawn[drawn.len() - 1], 0);
         let there: Vec<usize> = drawn
             .iter()
             .filter(|job| is_there(&jobs, job))
@@ -135,6 +138,177 @@ fn what_is_kept_stays_below_its_memory_and_the_oldest_goes_first() {
             _ => &[1],
         };
         assert_eq!(there, expected, "after {bytes}");
+    }
+}
+
+#[test]
+fn what_was_promised_stays_until_it_expires_and_leaves_no_room_for_more() {
+    let bounds = Bounds {
+        max_kept: 2,
+        max_memory_bytes: 100 << 20,
+        ..BOUNDS
+    };
+    let (jobs, mut assignments) = jobs(bounds);
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        drop(submit(&jobs, Keeping::All).unwrap());
+        kept.push(draw(&mut assignments, 300));
+    }
+    let refused = submit(&jobs, Keeping::All).unwrap_err();
+    let SubmitError::ResultsFull { retry_after, .. } = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(retry_after > bounds.ttl - Duration::from_secs(9) && retry_after <= bounds.ttl);
+    // One who waits for the answer is promised nothing beyond it.
+    drop(submit(&jobs, Keeping::Nothing).unwrap());
+    assert!(is_there(&jobs, &kept[0]) && is_there(&jobs, &kept[1]));
+    jobs.collected_image(&kept[1], 0);
+    drop(submit(&jobs, Keeping::All).unwrap());
+    draw(&mut assignments, 300);
+    assert!(is_there(&jobs, &kept[0]), "nobody has fetched it");
+    assert!(!is_there(&jobs, &kept[1]), "it was fetched");
+    jobs.take_back(&kept[0]);
+    submit(&jobs, Keeping::All).unwrap();
+}
+
+#[test]
+fn a_job_that_is_on_its_way_has_its_room_and_gives_it_back_when_it_is_stopped() {
+    let bounds = Bounds {
+        max_kept: 1,
+        ..BOUNDS
+    };
+    let (jobs, _assignments) = jobs(bounds);
+    let first = submit(&jobs, Keeping::All).unwrap();
+    assert!(matches!(
+        submit(&jobs, Keeping::Pictures),
+        Err(SubmitError::ResultsFull {
+            is_own_share: false,
+            ..
+        })
+    ));
+    jobs.take_back(first.job());
+    jobs.collected_failure(first.job());
+    submit(&jobs, Keeping::Pictures).unwrap();
+}
+
+/// Bounds that two keys share.
+const SHARED: Bounds = Bounds {
+    capacity: 4,
+    max_memory_bytes: 100 << 20,
+    max_kept: 4,
+    owners: 2,
+    ..BOUNDS
+};
+
+fn of(owner: u8, keeping: Keeping) -> Order {
+    let mut order = order(keeping);
+    order.claim.owner = Owner(Some([owner; 16]));
+    order
+}
+
+#[test]
+fn one_key_never_pushes_out_what_another_was_promised() {
+    let (jobs, mut assignments) = jobs(SHARED);
+    let first = jobs.submit(of(1, Keeping::All)).unwrap().attachment;
+    let first = Arc::clone(first.job());
+    draw(&mut assignments, 300);
+    let mut refused = 0;
+    for _ in 0..20 {
+        match jobs.submit(of(2, Keeping::All)) {
+            Ok(submitted) => {
+                drop(submitted);
+                draw(&mut assignments, 300);
+            }
+            Err(SubmitError::ResultsFull { is_own_share, .. }) => {
+                assert!(is_own_share);
+                refused += 1;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(refused, 18, "two of four are its half");
+    assert!(jobs.find(first.id(), Owner(Some([1; 16]))).is_some());
+    jobs.submit(of(1, Keeping::All)).unwrap();
+}
+
+#[test]
+fn of_what_was_fetched_the_caller_that_holds_most_gives_way_first() {
+    let (jobs, mut assignments) = jobs(SHARED);
+    let mut drawn = Vec::new();
+    for owner in [1, 2, 2, 2, 2] {
+        jobs.submit(of(owner, Keeping::All)).unwrap();
+        let job = draw(&mut assignments, 300);
+        jobs.collected_image(&job, 0);
+        drawn.push(job);
+    }
+    let there: Vec<bool> = drawn
+        .iter()
+        .map(|job| jobs.find(job.id(), job.order().claim.owner).is_some())
+        .collect();
+    assert_eq!(there, [true, false, true, true, true]);
+}
+
+#[test]
+fn callers_take_turns_and_one_key_has_half_of_the_queue() {
+    let (jobs, mut assignments) = jobs(SHARED);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(jobs.submit(of(1, Keeping::Nothing)).unwrap().attachment);
+    }
+    assert!(matches!(
+        jobs.submit(of(1, Keeping::Nothing)),
+        Err(SubmitError::ShareFull {
+            present: 3,
+            share: 3,
+            ..
+        })
+    ));
+    assert!(matches!(
+        jobs.has_room(Owner(Some([1; 16]))),
+        Err(SubmitError::ShareFull { .. })
+    ));
+    for _ in 0..2 {
+        held.push(jobs.submit(of(2, Keeping::Nothing)).unwrap().attachment);
+    }
+    let places: Vec<Option<usize>> = held.iter().map(|job| jobs.position(job)).collect();
+    assert_eq!(places, [1, 3, 5, 2, 4].map(Some));
+    // What is drawn counts: the other caller is next.
+    claim(&mut assignments);
+    let places: Vec<Option<usize>> = held.iter().map(|job| jobs.position(job)).collect();
+    assert_eq!(places, [0, 2, 4, 1, 3].map(Some));
+    assert!(matches!(
+        jobs.submit(of(2, Keeping::Nothing)),
+        Err(SubmitError::QueueFull { .. })
+    ));
+}
+
+#[test]
+fn an_image_that_is_finished_while_its_job_is_taken_back_is_nobodys() {
+    let (jobs, mut assignments) = jobs(BOUNDS);
+    for is_drawn_first in [true, false] {
+        drop(submit(&jobs, Keeping::All).unwrap());
+        let job = claim(&mut assignments);
+        if is_drawn_first {
+            assignments.drawn(&job, picture(&job, 300));
+            jobs.take_back(&job);
+            assert_eq!(job.state(), JobState::Succeeded);
+        } else {
+            jobs.take_back(&job);
+            assignments.drawn(&job, picture(&job, 300));
+        }
+        assignments.ended(&job, Ending::Succeeded);
+        if is_drawn_first {
+            assert!(!is_there(&jobs, &job));
+        } else {
+            assert_eq!(job.state(), JobState::Cancelled);
+            assert!(job.progress().pictures.is_empty());
+        }
+        let numbers = numbers(&jobs);
+        assert_eq!(numbers.line(), (0, 0));
+        assert_eq!(
+            numbers.of("pixart_jobs_accepted_total"),
+            numbers.sum("pixart_jobs_finished_total{")
+        );
     }
 }
 

@@ -71,6 +71,7 @@ impl Server {
             ttl: Duration::from_secs(settings.jobs.ttl_seconds),
             max_memory_bytes: settings.jobs.max_memory_bytes(),
             max_kept: settings.jobs.max_kept,
+            owners: settings.auth.keys.len().max(1),
         };
         let (jobs, assignments) = Jobs::new(bounds, metrics.clone());
         let builder = studio.clone();
