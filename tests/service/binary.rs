@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::server::Numbers;
 use super::{Answer, Events, names, send, within};
-use crate::support::{checkpoint, convert_to, decode_png, outcome, pixart_at_home};
+use crate::support::{CLOSE_OTHERS, checkpoint, convert_to, decode_png, outcome, pixart_at_home};
 
 /// The subcommand with what a test needs: any free port, and a log that can be read.
 pub(super) const SERVE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
@@ -47,7 +47,7 @@ impl Serving {
             .env_clear()
             .envs(variables.filter_map(|(name, value)| Some((name, value?))))
             .arg("-c")
-            .arg(format!("ulimit {limit}; exec \"$0\" \"$@\""))
+            .arg(format!("{CLOSE_OTHERS} ulimit {limit}; exec \"$0\" \"$@\""))
             .arg(pixart.get_program());
         Self::of(shell.args(SERVE).args(flags))
     }
@@ -171,7 +171,7 @@ const CACTUS: &str = "A small cactus with a happy face in the Sahara desert.";
 
 #[test]
 fn few_open_files_mean_few_connections_and_health_is_answered_beyond_them() {
-    let serving = Serving::limited("-n 106", &[]);
+    let serving = Serving::limited("-n 120", &[]);
     let silent: Vec<TcpStream> = (0..150)
         .map(|_| TcpStream::connect(serving.address).unwrap())
         .collect();
@@ -182,10 +182,9 @@ fn few_open_files_mean_few_connections_and_health_is_answered_beyond_them() {
         .lines()
         .find(|line| line.contains("takes fewer connections"));
     let told: Value = serde_json::from_str(line.unwrap_or_else(|| panic!("{log}"))).unwrap();
-    assert_eq!(
-        (&told["limit"], &told["connections"]),
-        (&json!(106), &json!(10))
-    );
+    assert_eq!(told["limit"], 120);
+    let connections = told["connections"].as_u64().unwrap();
+    assert!((8..40).contains(&connections), "{connections}");
 }
 
 #[test]

@@ -191,6 +191,10 @@ pub(crate) fn change_json(path: &Path, change: impl FnOnce(&mut serde_json::Valu
     fs::write(path, json.to_string()).unwrap();
 }
 
+/// For bash: closes what a test process has opened and its children inherit, as OpenVINO opens files so.
+pub(crate) const CLOSE_OTHERS: &str =
+    r#"for fd in /proc/$$/fd/*; do fd=${fd##*/}; [ "$fd" -gt 2 ] && eval "exec $fd>&-"; done;"#;
+
 /// Names in a folder, sorted.
 pub(crate) fn names_in(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
