@@ -179,6 +179,10 @@ class Balancer:
     def waiting(self) -> float:
         return sum(self._number(r'haproxy_backend_current_queue\{proxy="pictures"\} (\S+)'))
 
+    def has_checked(self) -> bool:
+        """Whether each replica has passed a check. Until it has, one failure takes it out, whatever `fall` says."""
+        return self._number(r'haproxy_server_check_code\{proxy="pictures",server="[^"]+"\} (\S+)') == [200, 200]
+
     def up(self) -> float:
         return sum(self._number(r'haproxy_backend_active_servers\{proxy="pictures"\} (\S+)'))
 
@@ -344,6 +348,7 @@ def a_replica_that_comes_back_at_once_is_given_nothing_while_it_loads(stage: Sta
     with Balancer(stage.replicas, waiting=20) as balancer:
         # One draws meanwhile, so that what the other refuses finds no place there. The other one is idle when it dies: no
         # connection that breaks gives it away.
+        wait_until(balancer.has_checked, "HAProxy has asked both")
         long = Call(balancer, steps=MOST_STEPS, size="512x512", seed=0)
         long.start()
         wait_until(lambda: stage.total("pixart_requests_running") == 1, "one draws")
