@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::home_folders::{self, HomeFolder};
 use super::names::Names;
+use super::shell::quoted;
 use crate::config::{Environment, ModelHome, OwnPlace, hub_cache_folder};
 use crate::convert::is_tiny_vae;
 use crate::model::{
@@ -232,7 +233,7 @@ impl ListedCheckpoint {
             .and_then(|text| ModelIndex::from_json(&text).ok())
             .map(|index| index.class);
         let (problem, next) = if is_tiny {
-            let next = format!("pixart convert {} --output MODEL", found.name);
+            let next = format!("pixart convert {} --output MODEL", quoted(&found.name));
             (None, next)
         } else if index.exists() {
             let problem = pipeline
@@ -241,7 +242,10 @@ impl ListedCheckpoint {
             (problem, names.converting(folder))
         } else {
             let problem = "its pull was interrupted".to_owned();
-            (Some(problem), format!("pixart pull {}", found.name))
+            (
+                Some(problem),
+                format!("pixart pull {}", quoted(&found.name)),
+            )
         };
         Self {
             place: CheckpointPlace::Home,
@@ -271,7 +275,7 @@ impl ListedCheckpoint {
             bytes: bytes_below(&snapshot.folder),
             pipeline: Some(index.class),
             next: match problem {
-                Some(_) => format!("pixart pull {} --convert", repository.name()),
+                Some(_) => format!("pixart pull {} --convert", quoted(repository.name())),
                 None => names.converting(&snapshot.folder),
             },
             problem,
@@ -304,7 +308,7 @@ fn on_their_way(models: &Path) -> Vec<ListedCheckpoint> {
             let repository = pulled_repository(&folder)?;
             let name = home_folders::name_of(&repository);
             Some(ListedCheckpoint {
-                next: format!("pixart pull {name} --convert"),
+                next: format!("pixart pull {} --convert", quoted(&name)),
                 name,
                 place: CheckpointPlace::Home,
                 bytes: bytes_below(&folder),

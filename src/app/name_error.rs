@@ -72,6 +72,14 @@ pub enum NameError {
         /// The repository.
         name: String,
     },
+    /// A repository of the hub's cache, of whose commits none is the one.
+    #[error("{path} is a repository of the hub's cache and not one commit of it: name a folder below its snapshots ({})", if commits.is_empty() { "which has none yet" } else { commits.as_str() }, path = path.display())]
+    NoSnapshot {
+        /// The repository's folder.
+        path: PathBuf,
+        /// The commits that are there.
+        commits: String,
+    },
     /// A folder's own name is taken in the home.
     #[error("{path} is there, made of something that was called the same: choose --output, which may be that folder too", path = path.display())]
     Taken {

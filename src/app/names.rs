@@ -218,7 +218,7 @@ impl<'a> Names<'a> {
         {
             return Err(NameError::NotWhole {
                 path: path.to_owned(),
-                repository: repository.to_string(),
+                repository: quoted(repository.to_string()),
             });
         }
         if is_tiny_vae(path) {
@@ -317,6 +317,10 @@ fn checkpoint_at(path: PathBuf) -> Result<FoundCheckpoint, NameError> {
                 folder: snapshot.folder,
             });
         }
+        return Err(NameError::NoSnapshot {
+            commits: cached.commits().join(", "),
+            path,
+        });
     }
     if let Some((cached, snapshot)) = Snapshot::at(&whole) {
         check_links(&snapshot, cached.name())?;

@@ -190,6 +190,11 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     {
         return Some(USAGE);
     }
+    code_of_file(cause)
+}
+
+/// The code for an error of a model's own files, or of an output.
+fn code_of_file(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(ModelError::Write { .. }) = cause.downcast_ref() {
         return Some(OUTPUT);
     }
@@ -199,10 +204,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     {
         return Some(MODEL);
     }
-    if cause.is::<OutputError>() {
-        return Some(OUTPUT);
-    }
-    None
+    cause.is::<OutputError>().then_some(OUTPUT)
 }
 
 /// Whether it is the limit of open files that stands in the way, which is nobody else's fault.
@@ -248,6 +250,7 @@ fn name_code(error: &NameError) -> u8 {
         | NameError::NotConverted { .. }
         | NameError::TinyVae { .. }
         | NameError::NotWhole { .. }
+        | NameError::NoSnapshot { .. }
         | NameError::Dangling { .. } => MODEL,
         NameError::Taken { .. } => OUTPUT,
     }

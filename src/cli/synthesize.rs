@@ -8,6 +8,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::progress::{Interrupt, SynthesizeProgress};
 use super::say;
+use crate::app::shell::quoted;
 use crate::synthesize::{Published, Shapes, Storage, SynthesizeOptions, synthesize};
 
 /// Make a checkpoint with the files and shapes of a published one and generated weights, to try time and memory without its files.
@@ -102,6 +103,7 @@ impl Synthesize {
             start.elapsed().as_secs_f64(),
         ))?;
         if self.like.is_full() {
+            let output = quoted(&self.output);
             say(&format!("convert it: pixart convert {output} --output DIR"))?;
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::ConvertError;
 use super::component::{Component, ComponentWeights, Opened, Part};
+use super::missing::check_link;
 use super::source::{Header, WeightsSource};
 use super::staging::Staging;
 use crate::model::tokenizer_json::Vocabulary;
@@ -180,6 +181,7 @@ fn config_error(path: &Path) -> impl FnOnce(ConfigError) -> ConvertError {
 
 /// Reads a small text of the source.
 pub(super) fn read_source_text(path: &Path) -> Result<String, ConvertError> {
+    check_link(path)?;
     if path.exists() {
         Ok(read_text(path)?)
     } else {
@@ -201,6 +203,7 @@ fn tokenizer_files(
         ModelDirectory::TOKENIZER_JSON,
     ] {
         let path = directory.join(name);
+        check_link(&path)?;
         if !path.exists() {
             continue;
         }

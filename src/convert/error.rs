@@ -17,8 +17,32 @@ pub enum ConvertError {
         /// The file.
         path: PathBuf,
     },
+    /// A link to a file that is not there.
+    #[error("{path} is a link to {target}, which is not there: of the hub's cache, copy the whole folder models--OWNER--NAME, or follow its links (cp -rL); or fetch the checkpoint with 'pixart pull'", path = path.display(), target = target.display())]
+    Dangling {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// Shards, and nothing that says which tensor is in which.
+    #[error("{shard} is one of several, and {index} is not beside it: fetch that file of the same checkpoint, too", shard = shard.display())]
+    NoIndex {
+        /// The first shard.
+        shard: PathBuf,
+        /// What their index is called.
+        index: String,
+    },
+    /// Weights by another name.
+    #[error("{path} is missing, and {there} is there: if it holds these weights, call it so", path = path.display())]
+    OtherName {
+        /// What was looked for.
+        path: PathBuf,
+        /// What is there.
+        there: String,
+    },
     /// Weights come only as a pickle.
-    #[error("{path} is a pickle, which can run code when read: get the safetensors files of this checkpoint instead", path = path.display())]
+    #[error("{path} is a pickle, or the index of pickles, which can run code when read: get the safetensors files of this checkpoint instead", path = path.display())]
     Pickle {
         /// The file.
         path: PathBuf,
@@ -105,15 +129,15 @@ pub enum ConvertError {
     },
     /// A weight that is not finite, or not in the chosen format.
     #[error(
-        "{component}: tensor '{tensor}' has a value that {format} cannot hold ({value}) at index {index}: {advice}"
+        "{component}: tensor '{tensor}' has a value that {} ({value}) at index {index}: {advice}", why_not(*format)
     )]
     NotFinite {
         /// Directory of the component.
         component: String,
         /// Name of the tensor.
         tensor: String,
-        /// The format asked for.
-        format: &'static str,
+        /// The format that cannot hold it; nothing where none can.
+        format: Option<&'static str>,
         /// The value.
         value: f32,
         /// Where.
@@ -172,6 +196,13 @@ pub enum ConvertError {
     /// The caller asked to stop.
     #[error("stopped before the model was whole; nothing was left behind")]
     Cancelled,
+}
+
+fn why_not(format: Option<&str>) -> String {
+    match format {
+        Some(format) => format!("{format} cannot hold"),
+        None => "is no finite number".to_owned(),
+    }
 }
 
 fn write_advice(source: &io::Error) -> &'static str {

@@ -10,6 +10,7 @@ mod component;
 mod error;
 mod gradual;
 mod graph;
+mod missing;
 mod plan;
 mod ports;
 mod progress;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,12 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use sha2::{Digest, Sha256};
 
-use super::ConvertError;
 use super::tensor_names::{OTHER_ARCHITECTURES, current_name, without_numbers};
+use super::{ConvertError, missing};
 use crate::files;
-use crate::model::{UnusedTensors, WEIGHTS_VARIANTS, read_text};
+use crate::model::{
+    Disguise, FIRST_BYTES, ModelError, UnusedTensors, WEIGHTS_VARIANTS, from_python, read_text,
+};
 
 /// Longest header taken; the format's own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -85,6 +87,8 @@ impl WeightsSource {
         for variant in WEIGHTS_VARIANTS {
             let index = directory.join(format!("{stem}.safetensors.index{variant}.json"));
             let single = directory.join(format!("{stem}{variant}.safetensors"));
+            missing::check_link(&index)?;
+            missing::check_link(&single)?;
             if index.exists() {
                 source.open_shards(directory, &index)?;
                 return Ok(source);
@@ -94,18 +98,7 @@ impl WeightsSource {
                 return Ok(source);
             }
         }
-        if let Some(path) = ["bin", "bin.index.json", "ckpt", "pt", "msgpack"]
-            .map(|ending| directory.join(format!("{stem}.{ending}")))
-            .into_iter()
-            .chain([directory.join("pytorch_model.bin")])
-            .find(|path| path.exists())
-        {
-            Err(ConvertError::Pickle { path })
-        } else {
-            Err(ConvertError::MissingFile {
-                path: directory.join(format!("{stem}.safetensors")),
-            })
-        }
+        Err(missing::weights(directory, stem))
     }
 
     /// The weights of the component in `directory` as far as the headers of all of its files tell: everything but values. The files
@@ -163,6 +156,7 @@ impl WeightsSource {
                 )));
             }
             let path = directory.join(shard);
+            missing::check_link(&path)?;
             if !path.exists() {
                 return Err(bad(format!(
                     "it names the shard '{shard}', which is not there"
@@ -209,6 +203,15 @@ impl WeightsSource {
         let mut file = files::open(&path).map_err(read)?;
         let metadata = file.metadata().map_err(read)?;
         let length = metadata.len();
+        let mut first = Vec::new();
+        (&file)
+            .take(FIRST_BYTES as u64)
+            .read_to_end(&mut first)
+            .map_err(read)?;
+        if let Some(disguise) = Disguise::of(&first) {
+            return Err(ModelError::Disguised { path, disguise }.into());
+        }
+        file.rewind().map_err(read)?;
         let mut header = vec![0; 8];
         file.read_exact(&mut header)
             .map_err(|_| bad("it is shorter than 8 bytes".to_owned()))?;
@@ -387,7 +390,7 @@ fn weight_map(index: &Path) -> Result<BTreeMap<String, String>, ConvertError> {
         weight_map: BTreeMap<String, String>,
     }
     let text = read_text(index)?;
-    let parsed = serde_json::from_str::<Index>(&text);
+    let parsed = from_python::<Index>(&text);
     parsed
         .map(|index| index.weight_map)
         .map_err(|error| ConvertError::BadIndex {
@@ -449,11 +452,16 @@ impl SourceTensor<'_> {
     }
 
     /// The refusal of a value of this tensor.
-    pub fn not_finite(&self, format: &'static str, value: f32, index: usize) -> ConvertError {
+    pub fn not_finite(
+        &self,
+        format: Option<&'static str>,
+        value: f32,
+        index: usize,
+    ) -> ConvertError {
         ConvertError::NotFinite {
             component: self.component.to_owned(),
             tensor: self.name.clone(),
-            format,
+            format: format.filter(|_| value.is_finite()),
             value,
             index,
             advice: if value.is_finite() {

@@ -263,7 +263,9 @@ impl<'a> Weights<'a> {
                 // On the device, levels times scale pass through f16.
                 let beyond = |value: &f32| value.abs() > f16::MAX.to_f32();
                 if let Some(index) = row.iter().position(beyond) {
-                    return Err(at.tensor.not_finite("int4", row[index], at.start + index));
+                    return Err(at
+                        .tensor
+                        .not_finite(Some("int4"), row[index], at.start + index));
                 }
                 packed.clear();
                 for group in row.chunks_exact(INT4_GROUP) {
@@ -400,7 +402,7 @@ fn widen(
     }
     match first_not_finite(&values[first..]) {
         None => Ok(()),
-        Some(index) => Err(tensor.not_finite("no format", values[first + index], start + index)),
+        Some(index) => Err(tensor.not_finite(None, values[first + index], start + index)),
     }
 }
 
@@ -413,7 +415,7 @@ fn narrow(
     let narrow: Vec<f16> = values.iter().map(|&value| f16::from_f32(value)).collect();
     match narrow.iter().position(|value| !value.is_finite()) {
         None => Ok(narrow),
-        Some(index) => Err(tensor.not_finite("f16", values[index], start + index)),
+        Some(index) => Err(tensor.not_finite(Some("f16"), values[index], start + index)),
     }
 }
 
@@ -432,5 +434,5 @@ fn check_f16(tensor: &SourceTensor<'_>, raw: &[u8], start: usize) -> Result<(), 
         .enumerate()
         .find(|(_, bits)| bits & EXPONENT == EXPONENT)
         .expect("the maximum found one");
-    Err(tensor.not_finite("no format", f16::from_bits(bits).to_f32(), start + index))
+    Err(tensor.not_finite(None, f16::from_bits(bits).to_f32(), start + index))
 }

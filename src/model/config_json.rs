@@ -3,6 +3,8 @@
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::python_json::from_python;
+
 /// Why a configuration cannot be used. The file's name is added by whoever opened it.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -54,9 +56,9 @@ impl ConfigError {
 pub(super) struct ConfigJson(Map<String, Value>);
 
 impl ConfigJson {
-    /// Parses the text of a `config.json`.
+    /// Parses the text of a `config.json`, which Python may have written.
     pub(super) fn parse(text: &str) -> Result<Self, ConfigError> {
-        match serde_json::from_str(text)? {
+        match from_python(text)? {
             Value::Object(map) => Ok(Self(map)),
             _ => Err(ConfigError::NotAnObject),
         }

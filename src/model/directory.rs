@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::config_json::ConfigError;
 use super::digests::Digests;
+use super::disguise::{Disguise, FIRST_BYTES};
 use super::held::HeldFiles;
 use super::manifest::Manifest;
 use super::measurement::Measurement;
@@ -63,6 +64,14 @@ pub enum ModelError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Something else than the file that should be there.
+    #[error("{path} is {}: {}", disguise.what(), disguise.advice(), path = path.display())]
+    Disguised {
+        /// The file.
+        path: PathBuf,
+        /// What is there.
+        disguise: Disguise,
     },
     /// The manifest cannot be written.
     #[error("cannot write {path}: {source}", path = path.display())]
@@ -277,24 +286,42 @@ impl ModelDirectory {
 /// Longest text file taken: configurations and manifests are a few kilobytes.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
 
-/// Reads a small text file of a model.
+/// Reads a small text file of a model, which may begin with a byte order mark.
 ///
 /// # Errors
-/// When it cannot be read, is not UTF-8, or is absurdly long.
+/// When it cannot be read, is not UTF-8, is absurdly long, or something else stands in its place.
 pub(crate) fn read_text(path: &Path) -> Result<String, ModelError> {
-    files::read_text(path, MAX_TEXT_BYTES).map_err(|source| ModelError::Read {
+    let bytes = read_file(path, MAX_TEXT_BYTES)?;
+    let text = String::from_utf8(bytes).map_err(|_| ModelError::Read {
         path: path.to_owned(),
-        source,
+        source: io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"),
+    })?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(text) => text.to_owned(),
+        None => text,
     })
 }
 
 /// Reads a file of a model that has at most `limit` bytes.
 ///
 /// # Errors
-/// When it cannot be read, or is longer: it is not read then.
+/// When it cannot be read, is longer, in which case it is not read, or something else stands in its place.
 pub(crate) fn read_bytes(path: &Path, limit: usize) -> Result<Vec<u8>, ModelError> {
-    files::read(path, limit as u64).map_err(|source| ModelError::Read {
+    read_file(path, limit as u64)
+}
+
+fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
+    let bytes = files::read(path, limit).map_err(|source| ModelError::Read {
         path: path.to_owned(),
         source,
-    })
+    })?;
+    // The IR is XML, and no page.
+    let first = &bytes[..bytes.len().min(FIRST_BYTES)];
+    match Disguise::of(first) {
+        Some(disguise) if path.extension().is_none_or(|ending| ending != "xml") => {
+            let path = path.to_owned();
+            Err(ModelError::Disguised { path, disguise })
+        }
+        _ => Ok(bytes),
+    }
 }

@@ -5,8 +5,12 @@ use serde::Deserialize;
 use super::Bins;
 use super::config_json::{ConfigError, ConfigJson};
 use super::manifest::Defaults;
+use super::python_json::from_python;
 use super::spec::{TransformerSpec, VaeSpec};
 use crate::domain::ImageSize;
+
+/// How the names of weights end that are pickles, or may hold one.
+pub(crate) const PICKLE_ENDINGS: [&str; 6] = ["bin", "ckpt", "pt", "pth", "pkl", "msgpack"];
 
 /// What stands before the ending of a checkpoint's files of weights, the preferred first: nothing, or the variant that they are.
 pub(crate) const WEIGHTS_VARIANTS: [&str; 3] = ["", ".fp16", ".bf16"];
@@ -91,7 +95,7 @@ impl Defaults {
     /// # Errors
     /// When it is not JSON, or has an unknown key or a size out of range.
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
-        let page: PixartJson = serde_json::from_str(text)?;
+        let page: PixartJson = from_python(text)?;
         page.defaults.check()?;
         Ok(page.defaults)
     }

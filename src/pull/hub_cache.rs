@@ -77,6 +77,17 @@ impl CachedRepository {
             .then_some(Snapshot { folder, commit })
     }
 
+    /// The commits that have a snapshot, by name.
+    pub fn commits(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.folder.join("snapshots"));
+        let entries = entries.into_iter().flatten().flatten();
+        let mut commits: Vec<String> = entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        commits.sort();
+        commits
+    }
+
     /// Its one snapshot, where there is no other.
     pub fn only(&self) -> Option<Snapshot> {
         let entries = fs::read_dir(self.folder.join("snapshots")).ok()?;

@@ -22,6 +22,8 @@ use super::{
 };
 use crate::files;
 
+use crate::model::{Disguise, FIRST_BYTES as DISGUISE_BYTES};
+
 /// What is asked for of each file of weights first: the headers of the published checkpoints are 20 to 90 kB long.
 const FIRST_BYTES: u64 = 128 << 10;
 /// Bytes in front of a header, which give its length.
@@ -279,6 +281,14 @@ fn read_header(front: &mut dyn Read, file_bytes: Option<u64>, there: u64) -> Res
     let mut length = [0; size_of::<u64>()];
     front.read_exact(&mut length)?;
     let length = u64::from_le_bytes(length);
+    // A header is JSON, of which no such length is the beginning.
+    if length > MAX_DOCUMENT_BYTES {
+        let mut first = length.to_le_bytes().to_vec();
+        front.take(DISGUISE_BYTES as u64).read_to_end(&mut first)?;
+        if let Some(disguise) = Disguise::of(&first) {
+            return Err(Trouble::Bad(format!("it is {}", disguise.what())));
+        }
+    }
     let end = length.saturating_add(LENGTH_BYTES);
     if let Some(bytes) = file_bytes.filter(|&bytes| end > bytes) {
         return Err(Trouble::Bad(format!(
@@ -341,5 +351,10 @@ mod tests {
             );
         }
         assert!(matches!(part(b"abc", Some(3), 3), Err(Trouble::Bad(_))));
+        let page = b"<!DOCTYPE html><title>403</title>";
+        let Err(Trouble::Bad(detail)) = part(page, Some(33), 33) else {
+            panic!("a page is no header");
+        };
+        assert!(detail.contains("a page of a site"), "{detail}");
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::PullError;
 use super::listing::{Listed, Listing, is_plain_path};
-use crate::model::{ModelDirectory, ModelIndex, TinyVaeSpec, WEIGHTS_VARIANTS};
+use crate::model::{ModelDirectory, ModelIndex, PICKLE_ENDINGS, TinyVaeSpec, WEIGHTS_VARIANTS};
 
 /// What a diffusers directory says of itself. It comes last: a folder that has it is whole.
 pub(super) const MODEL_INDEX: &str = ModelIndex::FILE_NAME;
@@ -220,9 +220,7 @@ impl Selection<'_> {
         }
         let pickle = self.listing.names().find(|name| {
             name.starts_with(&within(component, ""))
-                && ["bin", "ckpt", "pt", "pth", "pkl", "msgpack"]
-                    .iter()
-                    .any(|ending| ends_in(name, ending))
+                && PICKLE_ENDINGS.iter().any(|ending| ends_in(name, ending))
         });
         Err(match pickle {
             Some(pickle) => PullError::NoSafetensors {

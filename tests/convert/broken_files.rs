@@ -112,6 +112,61 @@ fn a_pickle_is_never_read() {
     }
 }
 
+#[test]
+fn what_lies_in_place_of_weights_is_named_with_what_to_do() {
+    const POINTER: &str =
+        "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 2443421088\n";
+    for (name, content, words) in [
+        (TRANSFORMER, POINTER, "git lfs pull"),
+        ("tokenizer/spiece.model", POINTER, "git lfs pull"),
+        ("tokenizer/tokenizer.json", POINTER, "git lfs pull"),
+        ("vae/config.json", POINTER, "git lfs pull"),
+        (VAE, "<!DOCTYPE html><title>403</title>", "page of a site"),
+        (TEXT_ENCODER, "PK\u{3}\u{4}archive/data.pkl", "pickle"),
+    ] {
+        let attempt = Attempt::new();
+        fs::write(attempt.file(name), content).unwrap();
+        attempt.refused(&[name, words]);
+    }
+}
+
+#[test]
+fn weights_that_are_there_otherwise_are_named() {
+    let attempt = Attempt::new();
+    fs::remove_file(attempt.file(TEXT_ENCODER)).unwrap();
+    fs::write(
+        attempt.file("text_encoder/pytorch_model.bin.index.json"),
+        "{}",
+    )
+    .unwrap();
+    fs::write(
+        attempt.file("text_encoder/pytorch_model-00001-of-00002.bin"),
+        "",
+    )
+    .unwrap();
+    attempt.refused(&["text_encoder/pytorch_model-00001-of-00002.bin", "pickle"]);
+
+    let attempt = Attempt::on("tests/golden/checkpoints/tiny-alpha-plain");
+    let index = "diffusion_pytorch_model.safetensors.index.json";
+    fs::remove_file(attempt.file("transformer").join(index)).unwrap();
+    attempt.refused(&["-00001-of-00003.safetensors", index]);
+
+    let attempt = Attempt::new();
+    let other = "transformer/diffusion_pytorch_model.non_ema.safetensors";
+    fs::rename(attempt.file(TRANSFORMER), attempt.file(other)).unwrap();
+    attempt.refused(&[
+        TRANSFORMER,
+        "diffusion_pytorch_model.non_ema.safetensors is there",
+    ]);
+
+    for name in [TRANSFORMER, "vae/config.json", "tokenizer/spiece.model"] {
+        let attempt = Attempt::new();
+        fs::remove_file(attempt.file(name)).unwrap();
+        std::os::unix::fs::symlink("../../blobs/abc", attempt.file(name)).unwrap();
+        attempt.refused(&[name, "../../blobs/abc", "not there"]);
+    }
+}
+
 // Safetensors that are not whole ----------------------------------------------------------------------------------
 
 /// Each damages a safetensors file in its own way; the words tell what the message must say beside the file's name.

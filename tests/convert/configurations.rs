@@ -188,7 +188,7 @@ fn a_file_that_is_not_json_is_refused_by_name() {
         "transformer/config.json",
         "vae/config.json",
     ] {
-        for text in ["", "{", "[1, 2]", "null", "\u{feff}{}"] {
+        for text in ["", "{", "[1, 2]", "null", "\u{feff}["] {
             let attempt = Attempt::new();
             fs::write(attempt.file(name), text).unwrap();
             let error = attempt.refused(&[name]);
@@ -224,6 +224,61 @@ fn a_pipeline_of_another_kind_is_refused() {
         "StableDiffusionPipeline",
         "PixArtAlphaPipeline",
     ]);
+}
+
+/// Python writes numbers that JSON has not, and editors on Windows a byte order mark.
+#[test]
+fn configurations_are_read_as_python_reads_them() {
+    let plain = Attempt::new().converted();
+    let attempt = Attempt::new();
+    for name in [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "transformer/config.json",
+        "vae/config.json",
+    ] {
+        let path = attempt.file(name);
+        let text = fs::read_to_string(&path).unwrap();
+        let keys = r#"{"first_to_come": NaN, "second": [-Infinity, Infinity],"#;
+        fs::write(path, format!("\u{feff}{}", text.replacen('{', keys, 1))).unwrap();
+    }
+    let made = attempt.converted();
+    for name in ["text_encoder.bin", "transformer.bin", "vae_decoder.bin"] {
+        assert_eq!(made.files[name], plain.files[name], "{name}");
+    }
+    // Where a number counts, one that is none is refused by its key.
+    let path = attempt.file("vae/config.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("0.18215", "NaN")).unwrap();
+    let error = attempt
+        .watched(&crate::support::Silent)
+        .unwrap_err()
+        .to_string();
+    for part in ["vae/config.json", "scaling_factor", "NaN"] {
+        assert!(error.contains(part), "{error}");
+    }
+    fs::write(&path, "{\n\"a\": nan}").unwrap();
+    let error = attempt
+        .watched(&crate::support::Silent)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("line 2 column"), "{error}");
+}
+
+#[test]
+fn a_foreign_scheduler_is_refused_with_the_way_on() {
+    let attempt = Attempt::new();
+    let path = "scheduler/scheduler_config.json";
+    set_json(&attempt.file(path), "/_class_name", json!("DDPMScheduler"));
+    let error = attempt.refused(&[path, "DDPMScheduler", "DPMSolverMultistepScheduler"]);
+    assert_eq!(error.to_string().matches(path).count(), 1, "{error}");
+    set_json(
+        &attempt.file(path),
+        "/_class_name",
+        json!("DPMSolverMultistepScheduler"),
+    );
+    attempt.converted();
 }
 
 #[test]

@@ -258,6 +258,19 @@ fn a_folder_with_something_in_it_is_refused_and_an_empty_one_is_not() {
 }
 
 #[test]
+fn the_command_that_goes_on_is_shown_as_a_shell_takes_it() {
+    let bench = Bench::new();
+    let mut command = pixart();
+    command
+        .current_dir(bench.0.path())
+        .args(["synthesize", "--output", "it's made", "--width", "96"])
+        .args(["--layers", "1", "--text-layers", "1", "--quiet"]);
+    let done = outcome(&mut command).done();
+    let next = r"pixart convert 'it'\''s made' --output DIR";
+    assert!(done.stdout.contains(next), "{}", done.stdout);
+}
+
+#[test]
 fn the_command_refuses_what_no_published_checkpoint_has() {
     let bench = Bench::new();
     for words in [

@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use serde_json::{Map, Value};
 
+use super::super::python_json::from_python;
 use super::{Betas, Prediction, SchedulerConfigError, TrainingNoise};
 
 /// Training timesteps beyond any checkpoint, and small enough for a table of them.
@@ -18,13 +19,18 @@ pub(super) struct File(Map<String, Value>);
 impl File {
     /// Reads the text of a file.
     pub(super) fn from_json(text: &str) -> Result<Self, SchedulerConfigError> {
-        serde_json::from_str(&quote_non_finite(text))
+        from_python(text)
             .map(Self)
             .map_err(SchedulerConfigError::Syntax)
     }
 
     pub(super) fn value(&self, key: &str) -> Option<&Value> {
         self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Whether the key is there with nothing in it.
+    pub(super) fn is_null(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(Value::is_null)
     }
 
     fn number(&self, key: &'static str, default: f64) -> Result<f64, SchedulerConfigError> {
@@ -209,7 +215,7 @@ fn trained_betas(value: &Value, length: usize) -> Result<Vec<f32>, SchedulerConf
         .collect()
 }
 
-/// A JSON number, or one of Python's three that [`quote_non_finite`] made a string of.
+/// A JSON number, or one of Python's three that [`from_python`] made a string of.
 fn as_number(value: &Value) -> Option<f64> {
     match value.as_str() {
         Some("NaN") => Some(f64::NAN),
@@ -235,59 +241,5 @@ pub(super) fn unsupported(
         key,
         found: shown,
         supported: supported.into(),
-    }
-}
-
-/// Puts Python's bare `NaN`, `Infinity` and `-Infinity` in quotes. What stands inside of strings stays as it is.
-fn quote_non_finite(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 16);
-    let mut rest = text;
-    while let Some(character) = rest.chars().next() {
-        let taken = if character == '"' {
-            string_length(rest)
-        } else if let Some(name) = ["-Infinity", "Infinity", "NaN"]
-            .into_iter()
-            .find(|name| rest.starts_with(name))
-        {
-            quoted.push('"');
-            quoted.push_str(name);
-            quoted.push('"');
-            rest = &rest[name.len()..];
-            continue;
-        } else {
-            character.len_utf8()
-        };
-        quoted.push_str(&rest[..taken]);
-        rest = &rest[taken..];
-    }
-    quoted
-}
-
-/// Length in bytes of the JSON string that `text` begins with, quotes included; all of `text` when it does not end.
-fn string_length(text: &str) -> usize {
-    let mut escaped = false;
-    for (position, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return position + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn strict_json_is_left_as_it_is(text in r#"[A-Za-z\\"é-]{0,40}"#) {
-            let json = serde_json::to_string(&text).unwrap();
-            prop_assert_eq!(quote_non_finite(&json), json);
-        }
     }
 }

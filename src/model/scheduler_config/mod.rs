@@ -15,14 +15,23 @@ use thiserror::Error;
 use self::keys::{File, unsupported};
 use crate::domain::SchedulerKind;
 
-/// A scheduler configuration that cannot be followed. The messages name the key, what was found and what is supported.
+/// A scheduler configuration that cannot be followed. The messages name the key, what was found and what is supported; the file's name
+/// is added by whoever opened it.
 #[derive(Debug, Error)]
 pub enum SchedulerConfigError {
     /// Not JSON, even as Python writes it.
-    #[error("scheduler_config.json is not a JSON object that can be read")]
-    Syntax(#[source] serde_json::Error),
+    #[error("it is not a JSON object that can be read: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// A scheduler of diffusers that is not built in. Its file has the noise that the model was trained with under the same keys.
+    #[error(
+        "_class_name is {found}, which is not built in: write \"DPMSolverMultistepScheduler\" there, as diffusers' from_config does, to draw with dpmsolver++ by the same noise, or \"LCMScheduler\" for a student of few steps; or take the scheduler_config.json of another checkpoint of this model"
+    )]
+    Foreign {
+        /// The class, as JSON, shortened.
+        found: String,
+    },
     /// A key whose value is of another type, out of range, or an option that is not built in.
-    #[error("scheduler_config.json: {key} is {found}: supported is {supported}")]
+    #[error("{key} is {found}: supported is {supported}")]
     Unsupported {
         /// The key.
         key: &'static str,
@@ -161,17 +170,28 @@ impl SchedulerConfig {
     /// When it is not JSON as Python writes it, or asks for something that is not built in.
     pub fn from_json(text: &str) -> Result<Self, SchedulerConfigError> {
         let file = File::from_json(text)?;
-        let kind = file.choice(
-            "_class_name",
-            None,
-            &[
-                ("LCMScheduler", SchedulerKind::Lcm),
-                (
-                    "DPMSolverMultistepScheduler",
-                    SchedulerKind::DpmSolverPlusPlus,
-                ),
-            ],
-        )?;
+        let kind = file
+            .choice(
+                "_class_name",
+                None,
+                &[
+                    ("LCMScheduler", SchedulerKind::Lcm),
+                    (
+                        "DPMSolverMultistepScheduler",
+                        SchedulerKind::DpmSolverPlusPlus,
+                    ),
+                ],
+            )
+            .map_err(|error| match error {
+                SchedulerConfigError::Unsupported { found, .. }
+                    if file
+                        .value("_class_name")
+                        .is_some_and(|class| class.is_string()) =>
+                {
+                    SchedulerConfigError::Foreign { found }
+                }
+                error => error,
+            })?;
         let config = Self { kind, file };
         match kind {
             SchedulerKind::Lcm => config.lcm().map(drop)?,
@@ -223,10 +243,10 @@ impl SchedulerConfig {
             "use_dynamic_shifting",
         ])?;
         // diffusers runs "deis" as dpmsolver++ and the solver types of UniPC and DEIS as midpoint.
-        file.choice(
+        let is_deis = file.choice(
             "algorithm_type",
             Some("dpmsolver++"),
-            &[("dpmsolver++", ()), ("deis", ())],
+            &[("dpmsolver++", false), ("deis", true)],
         )?;
         if let Some(found) = file.value("variance_type") {
             return Err(unsupported("variance_type", found, "null"));
@@ -253,14 +273,7 @@ impl SchedulerConfig {
             )?,
             lower_order_final: file.flag("lower_order_final", true)?,
             euler_at_final: file.flag("euler_at_final", false)?,
-            final_sigma: file.choice(
-                "final_sigmas_type",
-                Some("zero"),
-                &[
-                    ("zero", FinalSigma::Zero),
-                    ("sigma_min", FinalSigma::SigmaMin),
-                ],
-            )?,
+            final_sigma: final_sigma(file, is_deis)?,
             lambda_min_clipped: file.lambda_min_clipped()?,
             spacing: file.choice(
                 "timestep_spacing",
@@ -275,6 +288,25 @@ impl SchedulerConfig {
             noise,
         })
     }
+}
+
+/// The noise level after the last step. diffusers takes no null for it, and no zero where the algorithm is called deis.
+fn final_sigma(file: &File, is_deis: bool) -> Result<FinalSigma, SchedulerConfigError> {
+    let key = "final_sigmas_type";
+    if file.is_null(key) {
+        return Err(unsupported(key, "null", "zero, sigma_min"));
+    }
+    let options = [
+        ("zero", FinalSigma::Zero),
+        ("sigma_min", FinalSigma::SigmaMin),
+    ];
+    let found = file.choice(key, Some("zero"), &options)?;
+    if is_deis && found == FinalSigma::Zero {
+        let supported =
+            "sigma_min, as algorithm_type is \"deis\"; or write \"dpmsolver++\" for that";
+        return Err(unsupported(key, "\"zero\" or absent", supported));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -344,10 +376,7 @@ mod tests {
         let config = lcm(r#", "use_karras_sigmas": true"#).unwrap();
         assert!(config.lcm().is_ok());
         let message = config.dpm_solver().unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "scheduler_config.json: use_karras_sigmas is true: supported is false"
-        );
+        assert_eq!(message, "use_karras_sigmas is true: supported is false");
     }
 
     #[test]
@@ -401,15 +430,22 @@ mod tests {
                 "trained_betas",
             ),
             (r#""lambda_min_clipped": NaN"#, "lambda_min_clipped"),
+            (r#""final_sigmas_type": null"#, "final_sigmas_type"),
+            (r#""algorithm_type": "deis""#, "final_sigmas_type"),
+            (
+                r#""algorithm_type": "deis", "final_sigmas_type": "zero""#,
+                "final_sigmas_type",
+            ),
         ] {
             let error = dpm(&format!(", {keys}")).unwrap_err().to_string();
             let start = if key.is_empty() {
-                "scheduler_config.json is not".to_owned()
+                "it is not a JSON object".to_owned()
             } else {
-                format!("scheduler_config.json: {key} is ")
+                format!("{key} is ")
             };
             assert!(error.starts_with(&start), "{keys}: {error}");
         }
+        dpm(r#", "algorithm_type": "deis", "final_sigmas_type": "sigma_min""#).unwrap();
         for (keys, key) in [
             (
                 r#""original_inference_steps": 0"#,
@@ -435,7 +471,7 @@ mod tests {
         for text in ["{}", r#"{"_class_name": "EulerDiscreteScheduler"}"#] {
             let error = SchedulerConfig::from_json(text).unwrap_err().to_string();
             assert!(
-                error.contains("LCMScheduler, DPMSolverMultistepScheduler"),
+                error.contains("LCMScheduler") && error.contains("DPMSolverMultistepScheduler"),
                 "{error}"
             );
         }

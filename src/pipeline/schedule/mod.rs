@@ -21,7 +21,7 @@ use crate::model::scheduler_config::{SchedulerConfig, SchedulerConfigError};
 #[derive(Debug, Error)]
 pub enum ScheduleError {
     /// The configuration does not suit the scheduler that was asked for.
-    #[error("the checkpoint's configuration does not suit this scheduler")]
+    #[error("the checkpoint's scheduler_config.json does not suit this scheduler")]
     Config(#[from] SchedulerConfigError),
     /// More steps than the scheduler has distinct timesteps.
     #[error("{steps} steps are too many for the {scheduler} scheduler: at most {limit} ({reason})")]
