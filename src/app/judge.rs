@@ -15,7 +15,9 @@ use crate::bench::{ImageToEstimate, ModelShapes, Throughput};
 use crate::config::Precision;
 use crate::convert::{ComponentPlan, ComponentWeights, ConversionPlan, ConvertError, Header};
 use crate::domain::ImageSize;
-use crate::model::{ModelIndex, NoSpace, PipelineClass, bytes_below, check_free_space, free_bytes};
+use crate::model::{
+    ModelIndex, NoSpace, PipelineClass, bytes_below, check_free_space, free_bytes, resolved,
+};
 use crate::pull::{Inspection, PullError, WeightsHeader};
 
 /// Tokens of a prompt of a sentence or two; the estimate hardly depends on them.
@@ -233,7 +235,8 @@ fn demand(plan: &ConversionPlan, precision: Precision) -> Demand {
 
 /// The folder itself, or the nearest one above that is there.
 fn existing(output: &Path) -> PathBuf {
-    let absolute = std::path::absolute(output).unwrap_or_else(|_| output.to_owned());
+    let output = resolved(output).unwrap_or_else(|_| output.to_owned());
+    let absolute = std::path::absolute(&output).unwrap_or(output);
     let mut folders = absolute.ancestors();
     let found = folders.find(|folder| folder.is_dir());
     found.map_or_else(|| PathBuf::from("/"), Path::to_owned)

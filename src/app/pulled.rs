@@ -1,6 +1,6 @@
 //! A checkpoint on a hub → a model: every component is converted as soon as it is whole, and its weights dropped then.
 //!
-//! What is on its way lies in a hidden folder beside the output, which is there until the model is. The same command goes on
+//! What is on its way lies in a hidden folder beside the output, or inside of a mount point, which is there until the model is. The same command goes on
 //! wherever an earlier one stopped.
 
 use std::fs;
@@ -10,7 +10,7 @@ use anyhow::{Error, Result};
 
 use crate::convert::{self, ComponentWeights, ConvertError, Gradual, GradualOptions};
 use crate::engine::Runtime;
-use crate::model::ModelDirectory;
+use crate::model::{ModelDirectory, OWN_PREFIX, is_filled, resolved};
 use crate::pull::{self, Arrival, PullError, PullOptions, Pulled, Taker, pull_by_component};
 
 /// What to convert to what comes.
@@ -64,12 +64,19 @@ pub fn pull_and_convert(
     pull_by_component(&options, &mut converter, watches.pull)
 }
 
-/// `.NAME.pulled` beside the output.
+/// `.NAME.pulled` beside the output, or a folder of ours inside of one that is filled: always on its disk.
 pub(super) fn work_folder(output: &Path) -> Result<PathBuf, ConvertError> {
+    let output = resolved(output).map_err(|source| ConvertError::Write {
+        path: output.to_owned(),
+        source,
+    })?;
+    if is_filled(&output) {
+        return Ok(output.join(format!("{OWN_PREFIX}pulled")));
+    }
     let name = output
         .file_name()
         .ok_or_else(|| ConvertError::OutputInTheWay {
-            path: output.to_owned(),
+            path: output.clone(),
         })?;
     Ok(output.with_file_name(format!(".{}.pulled", name.to_string_lossy())))
 }

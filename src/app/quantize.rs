@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::networks::{self, Resident};
 use super::{App, Model, Parts, Rules};
-use crate::convert::{Attention, ConvertError};
+use crate::convert::{Attention, ConvertError, Staging};
 use crate::domain::{Decoder, GenerateRequest, ImageSize, RequestDraft, Seed, Steps};
 use crate::engine::{CompiledGraph, Graph, Runtime};
 use crate::model::{ForeignModel, ModelDirectory, Part, check_free_space};
@@ -106,6 +106,7 @@ impl App {
             .into());
         }
         let mut work = open(&model, &options.choices)?;
+        check_output(&options.output, &work, progress)?;
         let watched: Vec<usize> = (0..work.len())
             .filter(|&index| work[index].options.needs_calibration())
             .collect();
@@ -362,6 +363,19 @@ impl Calibration<'_> {
             precision: planner.facts().precision.clone(),
         }
     }
+}
+
+/// Holds that the new model can take its place, before an hour is spent on calibration.
+fn check_output(
+    output: &Path,
+    work: &[Work],
+    progress: &dyn QuantizeProgress,
+) -> Result<(), QuantizeError> {
+    // Given up at once, it has looked at all that stands in the way.
+    let staging = Staging::begin(output, progress)?;
+    let bytes = |work: &Work| work.component.quantized_bytes(&work.options);
+    let room = check_free_space(&staging.path(""), work.iter().map(bytes).sum());
+    Ok(room.map_err(ConvertError::from)?)
 }
 
 /// A model that pixart converted; no other can be quantised.

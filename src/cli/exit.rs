@@ -126,7 +126,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             | ConvertError::OtherFile { .. }
             | ConvertError::Write { .. }
             | ConvertError::NoSpace(_)
-            | ConvertError::WriteIr(_) => OUTPUT,
+            | ConvertError::WriteIr(_)
+            | ConvertError::Model(ModelError::Write { .. }) => OUTPUT,
             ConvertError::Cancelled => INTERRUPTED,
             ConvertError::Engine(error) => engine_code(error),
             _ => MODEL,

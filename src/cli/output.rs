@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::exit::OutputError;
 use crate::domain::Seed;
+use crate::model::{parent_of, resolved};
 
 /// Names for a series of pictures.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ impl Outputs {
         let written = target(&path).and_then(|target| {
             let mut file = tempfile::Builder::new()
                 .permissions(readable_by_all())
-                .tempfile_in(folder_of(&target))?;
+                .tempfile_in(parent_of(&target))?;
             file.write_all(picture)?;
             file.persist(&target)?;
             Ok(())
@@ -103,7 +104,8 @@ fn free_name(path: &Path, picture: &[u8]) -> PathBuf {
     candidate
 }
 
-/// The file that writing to `path` replaces: what a link points to, and only a regular file that may be written.
+/// The file that writing to `path` makes or replaces: what a link points to, whether it is there or not, and only a regular file that
+/// may be written.
 fn target(path: &Path) -> io::Result<PathBuf> {
     let refused = |why: &str| Err(io::Error::other(why.to_owned()));
     if path.file_name().is_none() || path.is_dir() {
@@ -112,34 +114,25 @@ fn target(path: &Path) -> io::Result<PathBuf> {
     if path.as_os_str() == "-" {
         return refused("pictures go to files: name one, such as picture.png");
     }
-    let target = match fs::canonicalize(path) {
-        Ok(target) => {
-            let there = fs::metadata(&target)?;
-            if !there.is_file() {
-                return refused("it is no regular file: name another one, such as picture.png");
-            }
-            if there.permissions().readonly() {
-                return refused("it is there and read-only: name another one, or make it writable");
-            }
-            target
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => {
+            return refused("it is no regular file: name another one, such as picture.png");
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        Ok(there) if there.permissions().readonly() => {
+            return refused("it is there and read-only: name another one, or make it writable");
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
-    };
+    }
+    let target = resolved(path)?;
     // The path of the trial would only confuse: the error is told with the path asked for.
-    match tempfile::NamedTempFile::new_in(folder_of(&target)) {
+    match tempfile::NamedTempFile::new_in(parent_of(&target)) {
         Ok(_) => Ok(target),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             refused("its folder does not exist: make it first")
         }
         Err(error) => Err(error.kind().into()),
-    }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
     }
 }
 
@@ -194,12 +187,33 @@ mod tests {
         assert!(link.is_symlink());
         assert_eq!(fs::read(&file).unwrap(), b"new");
 
+        // What is not there yet is made where the link points to.
+        let (later, dangling) = (
+            folder.path().join("later.png"),
+            folder.path().join("dangling.png"),
+        );
+        std::os::unix::fs::symlink("later.png", &dangling).unwrap();
+        let outputs = Outputs::new(Some(dangling.clone()), Seed::new(1), 1).unwrap();
+        outputs.write(0, b"new").unwrap();
+        assert!(dangling.is_symlink());
+        assert_eq!(fs::read(&later).unwrap(), b"new");
+
+        // As /dev/stdout is with a pipe behind it: a link to a link of /proc that leads to no name.
+        let (_reader, writer) = io::pipe().unwrap();
+        let stdout = folder.path().join("stdout");
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&writer);
+        std::os::unix::fs::symlink(format!("/proc/self/fd/{descriptor}"), &stdout).unwrap();
+        let nowhere = folder.path().join("nowhere.png");
+        std::os::unix::fs::symlink("no/folder.png", &nowhere).unwrap();
+
         let mut permissions = fs::metadata(&file).unwrap().permissions();
         permissions.set_readonly(true);
         fs::set_permissions(&file, permissions).unwrap();
         for (path, why) in [
             (file, "read-only"),
             (PathBuf::from("/dev/null"), "regular file"),
+            (stdout.clone(), "regular file"),
+            (nowhere, "folder does not exist"),
             (folder.path().to_owned(), "folder"),
             (PathBuf::from("-"), "files"),
             (folder.path().join("no/folder.png"), "folder does not exist"),
@@ -207,5 +221,6 @@ mod tests {
             let error = Outputs::new(Some(path), Seed::new(1), 1).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
         }
+        assert!(stdout.is_symlink());
     }
 }

@@ -85,8 +85,17 @@ impl Gradual {
         Pages::open(source)?;
         let key = self.key(component, identity);
         self.keys.insert(component.to_owned(), key.clone());
-        if self.note(component).is_some_and(|note| note.key == key) {
-            return Ok(true);
+        // Of another run: its length alone does not say that all of it reached the disk.
+        let is_kept = |note: &Note| {
+            note.files
+                .iter()
+                .all(|(name, entry)| is_whole(&self.options.work.join(name), entry))
+        };
+        if let Some(note) = self.note(component).filter(|note| note.key == key) {
+            if is_kept(&note) {
+                return Ok(true);
+            }
+            self.forget(component);
         }
         let Ok(there) = ModelDirectory::open_unchecked(&self.options.output) else {
             return Ok(false);
@@ -97,13 +106,11 @@ impl Gradual {
             "transformer" => &manifest.transformer.fingerprint,
             _ => &manifest.vae_decoder.fingerprint,
         };
-        let is_whole = |name: String| {
-            manifest.files.get(&name).is_some_and(|entry| {
-                file_sha256(&there.path().join(&name))
-                    .is_ok_and(|found| found == (entry.bytes, entry.sha256.clone()))
-            })
+        let is_there = |name: String| {
+            let entry = manifest.files.get(&name);
+            entry.is_some_and(|entry| is_whole(&there.path().join(&name), entry))
         };
-        Ok(*fingerprint == key && names(component).into_iter().all(is_whole))
+        Ok(*fingerprint == key && names(component).into_iter().all(is_there))
     }
 
     /// Makes `component` of its weights below `source`, checks its ports, and notes that it is made.
@@ -278,6 +285,10 @@ impl Gradual {
             let _ = fs::remove_file(self.options.work.join(name));
         }
     }
+}
+
+fn is_whole(path: &Path, entry: &FileEntry) -> bool {
+    file_sha256(path).is_ok_and(|found| found == (entry.bytes, entry.sha256.clone()))
 }
 
 fn entry<Spec: Clone>(

@@ -3,7 +3,7 @@
 //! [`convert`] is the whole of it: the parts are opened and checked against each other (`checkpoint.rs`, `source.rs`), then
 //! each component is drawn as a graph (`graph/`) whose constants
 //! stream into its `.bin` in the chosen weights format (`weights.rs`, the room `ir`), and read once by the runtime to check its
-//! ports. All of it happens in a hidden sibling of the output (`staging.rs`) that takes its place when it is whole.
+//! ports. All of it happens in a hidden folder (`staging.rs`) that takes the output's place when it is whole.
 
 mod checkpoint;
 mod component;
@@ -11,6 +11,7 @@ mod error;
 mod gradual;
 mod graph;
 mod missing;
+mod occupied;
 mod plan;
 mod ports;
 mod progress;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +18,8 @@ use super::tensor_names::{OTHER_ARCHITECTURES, current_name, without_numbers};
 use super::{ConvertError, missing};
 use crate::files;
 use crate::model::{
-    Disguise, FIRST_BYTES, ModelError, UnusedTensors, WEIGHTS_VARIANTS, from_python, read_text,
+    Disguise, FIRST_BYTES, ModelError, Stamp, UnusedTensors, WEIGHTS_VARIANTS, from_python,
+    read_text, sample,
 };
 
 /// Longest header taken; the format's own limit.
@@ -227,10 +228,11 @@ impl WeightsSource {
             .take(header_bytes)
             .read_to_end(&mut header)
             .map_err(read)?;
+        // Fine-tunes of one model have equal headers and lengths, and often equal times.
         self.fingerprint.update(&header);
-        self.fingerprint.update(length.to_le_bytes());
-        self.fingerprint.update(metadata.mtime().to_le_bytes());
-        self.fingerprint.update(metadata.mtime_nsec().to_le_bytes());
+        self.fingerprint.update(Stamp::of(&metadata).to_bytes());
+        self.fingerprint
+            .update(sample(&file, 8 + header_bytes, length).map_err(read)?);
         let json = header.split_off(8);
         let header = Header {
             path,
@@ -271,7 +273,8 @@ impl WeightsSource {
         Ok(())
     }
 
-    /// Digest of what the files are: headers, lengths, times of change.
+    /// Digest of what the files are: headers, identities, times and a sample of the values. Another one may still be of the same
+    /// values, in a copy of the files.
     pub fn fingerprint(&self) -> [u8; 32] {
         self.fingerprint.clone().finalize().into()
     }

@@ -4,30 +4,29 @@
 //! a lock of that folder; what a killed one left is removed by the next. A model that would come out as it is stays where
 //! it lies, because someone may be reading it.
 //!
-//! What may be replaced is a model whose manifest accounts for every file, or the rest of one: a folder with nothing in it
-//! but files of a model's names, whatever has become of its manifest. Of the latter nothing is taken over.
+//! An output that cannot be replaced as a whole, such as a mount point, is filled instead (`model/place.rs`): the hidden folder and the
+//! lock are inside of it then. A link stays one, and the folder that it leads to is the output.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::ConvertError;
+use super::occupied::{
+    Occupied, is_named_as_a_models, is_of_a_variant, keep_variants, lock, open_to_readers,
+    remove_leftovers,
+};
 use super::progress::Progress;
 use crate::files;
 use crate::ir::BinSummary;
 use crate::model::{
-    ComponentEntry, FileEntry, Manifest, ModelDirectory, Part, TinyVaeSpec, VARIANTS, VaeSpec,
-    file_sha256, hex,
+    ComponentEntry, FileEntry, Filling, Manifest, ModelDirectory, OWN_PREFIX, Part, TinyVaeSpec,
+    VaeSpec, file_sha256, files_below, hex, is_filled, parent_of, resolved,
 };
-
-/// How often a conversion that waits for another looks whether it may begin or should stop: people feel 0.2 s.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A model in the making.
 #[derive(Debug)]
@@ -38,6 +37,8 @@ pub(crate) struct Staging {
     earlier: Option<ModelDirectory>,
     /// Whether something lies at the output that has to go: the earlier model, or what is left of one.
     in_place: bool,
+    /// Whether the output's folder stays and its content is replaced.
+    filled: bool,
     /// Whether a file differs from the earlier model's.
     changed: bool,
     /// Where the earlier model waits for the new one to take its place.
@@ -53,56 +54,48 @@ impl Staging {
             let path = path.to_owned();
             move |source| ConvertError::Write { path, source }
         };
+        let output = &resolved(output).map_err(write(output))?;
         let name = output
             .file_name()
             .ok_or_else(|| ConvertError::OutputInTheWay {
-                path: output.to_owned(),
+                path: output.clone(),
             })?;
         let name = name.to_string_lossy().into_owned();
-        let parent = match output.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
+        let filled = is_filled(output);
+        let (home, prefix) = if filled {
+            (output.as_path(), format!("{OWN_PREFIX}partial-"))
+        } else {
+            (parent_of(output), format!(".{name}.partial-"))
         };
-        fs::create_dir_all(&parent).map_err(write(&parent))?;
-        let lock = lock(&parent, progress)?;
+        fs::create_dir_all(home).map_err(write(home))?;
+        let lock = lock(home, progress)?;
 
-        let prefix = format!(".{name}.partial-");
-        let aside = parent.join(format!("{prefix}old"));
+        let aside = home.join(format!("{prefix}old"));
         if !output.exists() && aside.exists() {
             // Killed between the two renames of `publish`.
             fs::rename(&aside, output).map_err(write(output))?;
         }
-        // Or right after them.
+        // Or while files were moved one by one.
+        put_back(&aside, output).map_err(write(output))?;
+        // Or right after either.
         keep_variants(&aside, output).map_err(write(output))?;
-        let earlier = ModelDirectory::open_unchecked(output).ok();
-        let in_place = match &earlier {
-            Some(earlier) => {
-                if let Some(path) = other_file(earlier).map_err(write(output))? {
-                    return Err(ConvertError::OtherFile { path });
-                }
-                true
-            }
-            None if is_absent_or_empty(output).map_err(write(output))? => false,
-            None => {
-                if !is_rest_of_a_model(output).map_err(write(output))? {
-                    return Err(ConvertError::OutputInTheWay {
-                        path: output.to_owned(),
-                    });
-                }
-                true
-            }
+        let (earlier, in_place) = match Occupied::of(output)? {
+            Occupied::Nothing => (None, false),
+            Occupied::Rest => (None, true),
+            Occupied::Model(earlier) => (Some(*earlier), true),
         };
-        remove_leftovers(&parent, &prefix).map_err(write(&parent))?;
+        remove_leftovers(home, &prefix).map_err(write(home))?;
         let folder = tempfile::Builder::new()
             .prefix(&prefix)
-            .tempdir_in(&parent)
-            .map_err(write(&parent))?;
+            .tempdir_in(home)
+            .map_err(write(home))?;
         Ok(Self {
-            output: output.to_owned(),
+            output: output.clone(),
             folder,
             files: BTreeMap::new(),
             earlier,
             in_place,
+            filled,
             changed: false,
             aside,
             _lock: lock,
@@ -147,7 +140,13 @@ impl Staging {
     /// Notes a file that was written by other hands.
     pub(crate) fn record(&mut self, name: &str, summary: &BinSummary) {
         self.note(name, summary);
-        self.changed = true;
+        let entry = self.files.get(name);
+        let same = self.earlier.as_ref().is_some_and(|earlier| {
+            entry == earlier.manifest().files.get(name)
+                && file_sha256(&earlier.path().join(name)).ok()
+                    == entry.map(|entry| (entry.bytes, entry.sha256.clone()))
+        });
+        self.changed |= !same;
     }
 
     fn note(&mut self, name: &str, summary: &BinSummary) {
@@ -263,11 +262,15 @@ impl Staging {
             let path = path.to_owned();
             move |source| ConvertError::Write { path, source }
         };
-        if let Some(earlier) = &self.earlier
-            && !self.changed
-            && is_made_again(earlier.manifest(), manifest)
-        {
-            return Ok(earlier.clone());
+        if let Some(earlier) = self.earlier.as_ref().filter(|_| !self.changed) {
+            match Again::of(earlier.manifest(), manifest) {
+                Again::Same => return Ok(earlier.clone()),
+                Again::OfOtherFiles(manifest) => {
+                    earlier.write_manifest(&manifest)?;
+                    return Ok(ModelDirectory::open_unchecked(&self.output)?);
+                }
+                Again::Other => {}
+            }
         }
         let path = self.path(Manifest::FILE_NAME);
         let text = manifest
@@ -275,161 +278,138 @@ impl Staging {
             .map_err(io::Error::from)
             .map_err(write(&path))?;
         fs::write(&path, text).map_err(write(&path))?;
-        open_to_readers(self.folder.path()).map_err(write(self.folder.path()))?;
-        if self.in_place {
-            fs::rename(&self.output, &self.aside).map_err(write(&self.output))?;
-        }
-        if let Err(source) = fs::rename(self.folder.path(), &self.output) {
-            if self.in_place {
-                fs::rename(&self.aside, &self.output).map_err(write(&self.output))?;
-            }
-            return Err(ConvertError::Write {
-                path: self.output,
-                source,
-            });
-        }
-        // The folder has moved: nothing is left at its old name to remove.
-        let _ = self.folder.keep();
-        if self.in_place {
-            keep_variants(&self.aside, &self.output).map_err(write(&self.output))?;
-            fs::remove_dir_all(&self.aside).map_err(write(&self.aside))?;
+        if self.filled || !self.replace()? {
+            self.fill()?;
         }
         // Still under the lock: the next conversion may move it away again.
         Ok(ModelDirectory::open_unchecked(&self.output)?)
     }
+
+    /// Moves the folder to its place. False where what is there cannot be moved away as a whole.
+    fn replace(&self) -> Result<bool, ConvertError> {
+        let write = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ConvertError::Write { path, source }
+        };
+        let is_to_be_filled = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                // Folders of a container's image are of another disk than what comes beside them; in a folder such as /tmp nobody moves
+                // what is another's.
+                io::ErrorKind::CrossesDevices
+                    | io::ErrorKind::ResourceBusy
+                    | io::ErrorKind::PermissionDenied
+            )
+        };
+        open_to_readers(self.folder.path()).map_err(write(self.folder.path()))?;
+        if self.in_place
+            && let Err(source) = fs::rename(&self.output, &self.aside)
+        {
+            if is_to_be_filled(&source) {
+                return Ok(false);
+            }
+            return Err(write(&self.output)(source));
+        }
+        if let Err(source) = fs::rename(self.folder.path(), &self.output) {
+            if self.in_place {
+                fs::rename(&self.aside, &self.output).map_err(write(&self.output))?;
+            } else if self.output.is_dir() && is_to_be_filled(&source) {
+                return Ok(false);
+            }
+            return Err(write(&self.output)(source));
+        }
+        // The folder's old name is nobody's now, and is not there to be removed.
+        if self.in_place {
+            keep_variants(&self.aside, &self.output).map_err(write(&self.output))?;
+            fs::remove_dir_all(&self.aside).map_err(write(&self.aside))?;
+        }
+        Ok(true)
+    }
+
+    /// Replaces the files in the output's folder, which stays where it is, as do its variants.
+    fn fill(&self) -> Result<(), ConvertError> {
+        let fill = || {
+            let mut old = files_below(&self.output)?;
+            old.retain(|name| !is_of_a_variant(name));
+            let filling = Filling {
+                from: self.folder.path(),
+                to: &self.output,
+                aside: &self.aside,
+                old: &old,
+                last: Manifest::FILE_NAME,
+            };
+            filling.fill()?;
+            match fs::remove_dir_all(&self.aside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        };
+        fill().map_err(|source| ConvertError::Write {
+            path: self.output.clone(),
+            source,
+        })
+    }
 }
 
-/// Whether a file, by its path in a model's folder, lies in the folder of its variants.
-fn is_of_a_variant(name: &Path) -> bool {
-    name.starts_with(VARIANTS) && name != Path::new(VARIANTS)
-}
-
-/// Moves the variants of the model that was at `from` to the one that has taken its place. One that is there already stays.
-fn keep_variants(from: &Path, to: &Path) -> io::Result<()> {
-    let (from, to) = (from.join(VARIANTS), to.join(VARIANTS));
-    if !from.is_dir() {
+/// Puts a model back whose files were moved `aside` from the folder `output`, where the one that was to take its place never came whole.
+fn put_back(aside: &Path, output: &Path) -> io::Result<()> {
+    if output.join(Manifest::FILE_NAME).exists() {
         return Ok(());
     }
-    fs::create_dir_all(&to)?;
-    for entry in fs::read_dir(&from)? {
-        let entry = entry?;
-        let place = to.join(entry.file_name());
-        if !place.exists() {
-            fs::rename(entry.path(), place)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a model of `manifest` is the one of `earlier`; what was measured of that one holds for this one then.
-fn is_made_again(earlier: &Manifest, manifest: &Manifest) -> bool {
-    let measured = Manifest {
-        measured: earlier.measured.clone(),
-        ..manifest.clone()
+    let Ok(earlier) = ModelDirectory::open_unchecked(aside) else {
+        return Ok(());
     };
-    *earlier == measured
-}
-
-/// Locks `folder` against other conversions.
-fn lock(folder: &Path, progress: &dyn Progress) -> Result<File, ConvertError> {
-    let failed = |source| ConvertError::Write {
-        path: folder.to_owned(),
-        source,
+    // What it has not is the new one's.
+    for name in files_below(output)? {
+        let is_its_own = name
+            .to_str()
+            .is_some_and(|name| earlier.manifest().files.contains_key(name));
+        if !is_its_own && is_named_as_a_models(&name) {
+            fs::remove_file(output.join(name))?;
+        }
+    }
+    let filling = Filling {
+        from: aside,
+        to: output,
+        aside,
+        old: &[],
+        last: Manifest::FILE_NAME,
     };
-    let file = File::open(folder).map_err(failed)?;
-    let mut told = false;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-            Err(TryLockError::WouldBlock) => {}
-        }
-        if !told {
-            progress.waiting(folder);
-            told = true;
-        }
-        if progress.cancelled() {
-            return Err(ConvertError::Cancelled);
-        }
-        thread::sleep(LOOK_EVERY);
-    }
+    filling.fill()
 }
 
-/// A file in a model's folder that is no part of the model and would go with it. Its variants stay where they are.
-fn other_file(model: &ModelDirectory) -> io::Result<Option<PathBuf>> {
-    let other = files_in(model.path())?.into_iter().find(|name| {
-        !is_of_a_variant(name)
-            && !name.to_str().is_some_and(|name| {
-                name == Manifest::FILE_NAME || model.manifest().files.contains_key(name)
-            })
-    });
-    Ok(other.map(|name| model.path().join(name)))
+/// What a model whose files have not changed is beside the earlier one.
+enum Again {
+    /// The earlier one.
+    Same,
+    /// The earlier one, made of other files of the same content.
+    OfOtherFiles(Box<Manifest>),
+    /// Something about it differs.
+    Other,
 }
 
-/// Whether a folder whose manifest is missing, damaged or of another format holds an IR of ours and nothing else.
-fn is_rest_of_a_model(folder: &Path) -> io::Result<bool> {
-    const BESIDE: [&str; 4] = [
-        Manifest::FILE_NAME,
-        ModelDirectory::SENTENCEPIECE,
-        ModelDirectory::TOKENIZER_JSON,
-        ModelDirectory::SCHEDULER,
-    ];
-    if !folder.is_dir() {
-        return Ok(false);
-    }
-    let mut files = files_in(folder)?;
-    files.retain(|file| !is_of_a_variant(file));
-    let is_network = |file: &Path| {
-        let is_of = |part: Part| file == Path::new(part.xml()) || file == Path::new(&part.bin());
-        Part::ALL.into_iter().any(is_of)
-    };
-    let is_beside = |file: &Path| BESIDE.iter().any(|name| file == Path::new(name));
-    // A folder with nothing but a manifest.json may be anyone's.
-    Ok(files.iter().any(|file| is_network(file))
-        && files.iter().all(|file| is_network(file) || is_beside(file)))
-}
-
-/// Every file below `folder`, by its path from there.
-fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(inner) = folders.pop() {
-        for entry in fs::read_dir(&inner)? {
-            let entry = entry?;
-            let path = entry.path();
-            if entry.file_type()?.is_dir() {
-                folders.push(path);
-            } else {
-                files.push(path.strip_prefix(folder).unwrap_or(&path).to_owned());
-            }
+impl Again {
+    /// What was measured of the earlier one holds for this one where all files are the same.
+    fn of(earlier: &Manifest, manifest: &Manifest) -> Self {
+        let mut made = Manifest {
+            measured: earlier.measured.clone(),
+            ..manifest.clone()
+        };
+        if *earlier == made {
+            return Self::Same;
+        }
+        let found = made.clone();
+        let known = earlier.clone();
+        made.text_encoder.fingerprint = known.text_encoder.fingerprint;
+        made.transformer.fingerprint = known.transformer.fingerprint;
+        made.vae_decoder.fingerprint = known.vae_decoder.fingerprint;
+        if let (Some(made), Some(known)) = (&mut made.tiny_vae_decoder, known.tiny_vae_decoder) {
+            made.fingerprint = known.fingerprint;
+        }
+        if *earlier == made {
+            Self::OfOtherFiles(Box::new(found))
+        } else {
+            Self::Other
         }
     }
-    Ok(files)
-}
-
-/// Temporary folders are private; a model is as readable as other files.
-fn open_to_readers(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
-}
-
-fn is_absent_or_empty(path: &Path) -> io::Result<bool> {
-    match fs::read_dir(path) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Removes what killed conversions left. The lock on `parent` says that none is running.
-fn remove_leftovers(parent: &Path, prefix: &str) -> io::Result<()> {
-    for entry in fs::read_dir(parent)? {
-        let entry = entry?;
-        let ours = entry.file_name().to_string_lossy().starts_with(prefix);
-        if ours && entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
 }

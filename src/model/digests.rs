@@ -5,23 +5,21 @@
 //! so is the file. That does not see a disk that rots: `model.check = "always"` reads every file at every start.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use super::digest::{file_sha256, hex};
+use super::stamp::Stamp;
 use crate::files;
 use crate::threads;
-
-/// A file that changed a moment ago may change again within the same tick of its file system's clock.
-const SETTLED: Duration = Duration::from_secs(2);
 
 /// A model has some dozens of files, and each takes 250 bytes here.
 const MAX_RECORD_BYTES: u64 = 4 << 20;
@@ -39,38 +37,6 @@ struct Known {
     sha256: String,
     #[serde(flatten)]
     stamp: Stamp,
-}
-
-/// What changes whenever a file does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    /// Nanoseconds since 1970: of the last writing.
-    modified: i64,
-    /// And of the last change of anything, its times included.
-    changed: i64,
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        let nanoseconds = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000) + rest;
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// Whether no later change can bear the same times.
-    fn settled(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let limit = now.saturating_sub(SETTLED).as_nanos();
-        u128::try_from(self.changed.max(self.modified)).is_ok_and(|last| last < limit)
-    }
 }
 
 impl Digests {
@@ -182,7 +148,9 @@ fn write(record: &Path, kept: &BTreeMap<String, Known>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::time::Duration;
 
+    use super::super::stamp::SETTLED;
     use super::*;
 
     /// A folder with a model of one file that was written long ago, and a place for digests.

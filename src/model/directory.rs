@@ -251,6 +251,15 @@ impl ModelDirectory {
         let measured = &mut manifest.measured;
         measured.retain(|earlier| !earlier.is_renewed_by(&measurement));
         measured.push(measurement);
+        self.write_manifest(&manifest)
+    }
+
+    /// Replaces the manifest alone, whole or not at all: for what it says of files that stay.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn write_manifest(&self, manifest: &Manifest) -> Result<(), ModelError> {
+        let path = self.path.join(Manifest::FILE_NAME);
         let write = || -> io::Result<()> {
             let mut file = NamedTempFile::new_in(&self.path)?;
             file.as_file()

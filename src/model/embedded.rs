@@ -2,10 +2,9 @@
 //!
 //! It is kept as a diffusers directory, exactly as published ones look: the first use converts it like any other.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
 use sha2::{Digest, Sha256};
 
@@ -63,8 +62,7 @@ pub fn embedded_digest() -> String {
     hex(&digest.finalize())
 }
 
-/// Writes the embedded diffusers directory to `folder`. All files bear one time, so that two conversions of them know that
-/// they are the same.
+/// Writes the embedded diffusers directory to `folder`.
 ///
 /// # Errors
 /// When the folder cannot be written.
@@ -75,10 +73,6 @@ pub fn unpack_embedded_model(folder: &Path) -> io::Result<()> {
             fs::create_dir_all(parent)?;
         }
         fs::write(&path, bytes)?;
-        File::options()
-            .append(true)
-            .open(path)?
-            .set_modified(UNIX_EPOCH)?;
     }
     Ok(())
 }

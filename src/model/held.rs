@@ -8,11 +8,12 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
 use super::ModelError;
+use super::stamp::{Stamp, sample};
 use crate::files;
 
 /// Files as they were when they were opened.
@@ -40,19 +41,36 @@ impl Placed {
     }
 }
 
-/// What every writing to a file changes.
-#[derive(Debug, PartialEq, Eq)]
+/// What a file was when it was opened.
+#[derive(Debug)]
 struct State {
-    bytes: u64,
-    modified: SystemTime,
+    /// As it was last looked at.
+    stamp: Mutex<Stamp>,
+    sample: [u8; 32],
 }
 
 impl State {
-    fn of(metadata: &fs::Metadata) -> io::Result<Self> {
+    fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
         Ok(Self {
-            bytes: metadata.len(),
-            modified: metadata.modified()?,
+            stamp: Mutex::new(Stamp::of(&metadata)),
+            sample: sample(file, 0, metadata.len())?,
         })
+    }
+
+    /// Whether the file was not written to since. Its time of change counts other names and permissions, too; where that is all that
+    /// has changed, the content says whether somebody wrote and set the time of writing back, as 'rsync --inplace --times' does.
+    fn holds(&self, file: &File) -> io::Result<bool> {
+        let metadata = file.metadata()?;
+        let now = Stamp::of(&metadata);
+        // A stamp is whole whatever happened to who held it.
+        let mut then = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
+        let as_it_was = now == *then
+            || now.is_as_long_and_as_old(&then) && sample(file, 0, metadata.len())? == self.sample;
+        if as_it_was {
+            *then = now;
+        }
+        Ok(as_it_was)
     }
 }
 
@@ -65,7 +83,7 @@ impl HeldFiles {
         let hold = |path: PathBuf| {
             let open = || {
                 let file = files::open(&path)?;
-                let then = State::of(&file.metadata()?)?;
+                let then = State::of(&file)?;
                 Ok((file, then))
             };
             match open() {
@@ -86,12 +104,11 @@ impl HeldFiles {
     /// When one was.
     pub fn check(&self) -> Result<(), ModelError> {
         for HeldFile { path, file, then } in &self.0 {
-            let now = file.metadata().and_then(|metadata| State::of(&metadata));
-            let now = now.map_err(|source| ModelError::Read {
+            let as_it_was = then.holds(file).map_err(|source| ModelError::Read {
                 path: path.clone(),
                 source,
             })?;
-            if now != *then {
+            if !as_it_was {
                 return Err(ModelError::Changed { path: path.clone() });
             }
         }
@@ -138,6 +155,8 @@ impl HeldFile {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     #[test]
@@ -165,6 +184,20 @@ mod tests {
         held.check().unwrap();
         fs::remove_file(&path).unwrap();
         held.check().unwrap();
+
+        // What adopts the file for another model links it.
+        let held = hold();
+        fs::hard_link(&path, folder.path().join("link")).unwrap();
+        held.check().unwrap();
+        fs::remove_file(folder.path().join("link")).unwrap();
+
+        // Same length, and its time of writing set back.
+        let held = hold();
+        fs::write(&path, "WEIGHTS").unwrap();
+        let file = File::options().append(true).open(&path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let error = held.check().unwrap_err().to_string();
+        assert!(error.contains("transformer.bin has changed"), "{error}");
 
         let held = hold();
         fs::write(&path, "WEIGHTS").unwrap();

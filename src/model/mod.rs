@@ -20,11 +20,13 @@ mod manifest;
 mod manifest_checksum;
 mod measurement;
 mod part;
+mod place;
 mod python_json;
 mod quantization;
 pub mod scheduler_config;
 pub mod sentencepiece;
 mod spec;
+mod stamp;
 pub mod tokenizer_json;
 mod unused;
 
@@ -49,9 +51,13 @@ pub use instruction_set::{has_amx_bf16, instruction_set};
 pub use manifest::{ComponentEntry, Defaults, FileEntry, Manifest, WeightsFormat};
 pub use measurement::Measurement;
 pub use part::Part;
+pub(crate) use place::{
+    Filling, OWN_PREFIX, files_below, is_beside_content, is_filled, parent_of, resolved,
+};
 pub(crate) use python_json::from_python;
 pub use quantization::{CalibrationEntry, Quantization, QuantizationMode};
 pub use scheduler_config::{SchedulerConfig, SchedulerConfigError};
 pub use sentencepiece::{SentencePieceError, SentencePieceModel};
 pub use spec::{TextEncoderSpec, TinyVaeSpec, TransformerSpec, VaeSpec};
+pub(crate) use stamp::{Stamp, sample};
 pub use unused::UnusedTensors;

@@ -19,7 +19,7 @@ use super::progress::Together;
 use super::selection::{Item, MODEL_INDEX};
 use super::{PullError, Repository};
 use crate::files;
-use crate::model::check_free_space;
+use crate::model::{check_free_space, is_beside_content, resolved};
 
 /// The page.
 const PAGE: &str = ".pixart-pull.json";
@@ -53,6 +53,8 @@ impl Folder {
         repository: &str,
         together: &Together<'_>,
     ) -> Result<Self, PullError> {
+        // A link stays one, also where its folder is not there yet.
+        let path = &resolved(path).map_err(PullError::write(path))?;
         let lock = loop {
             fs::create_dir_all(path).map_err(PullError::write(path))?;
             let lock = lock(path, together)?;
@@ -232,11 +234,13 @@ fn read_page(path: &Path) -> io::Result<Option<Page>> {
     Ok(page.filter(|page| page.files.iter().all(|name| is_plain_path(name))))
 }
 
-/// Whether nothing is in the folder but what a run that was killed at once leaves.
+/// Whether nothing is in the folder but what a run that was killed at once leaves, or a disk has by itself.
 fn is_empty(path: &Path) -> io::Result<bool> {
     let aside = format!("{PAGE}{PARTIAL}");
     for entry in fs::read_dir(path)? {
-        if entry?.file_name() != *aside {
+        let entry = entry?;
+        let is_beside = entry.file_name().to_str().is_some_and(is_beside_content);
+        if entry.file_name() != *aside && !(is_beside && entry.file_type()?.is_dir()) {
             return Ok(false);
         }
     }

@@ -18,7 +18,7 @@ use thiserror::Error;
 use super::plan::Observed;
 use super::sketch::Sketch;
 use crate::files;
-use crate::model::{CalibrationEntry, hex};
+use crate::model::{CalibrationEntry, hex, parent_of, resolved};
 
 /// Longest statistics file taken; that of a published model has 4 MB.
 const MAX_BYTES: u64 = 256 << 20;
@@ -442,20 +442,18 @@ impl Statistics {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), StatisticsError> {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
         let sealed = Sealed {
             digest: self.digest(),
             statistics: self,
         };
         let written = (|| {
+            // A link stays one.
+            let place = resolved(path)?;
             let mut file = tempfile::Builder::new()
                 .permissions(fs::Permissions::from_mode(0o644))
-                .tempfile_in(folder)?;
+                .tempfile_in(parent_of(&place))?;
             file.write_all(&to_json(&sealed))?;
-            file.persist(path).map_err(|error| error.error)?;
+            file.persist(&place).map_err(|error| error.error)?;
             Ok(())
         })();
         written.map_err(|source| StatisticsError::File {

@@ -29,7 +29,10 @@ pub use files::Storage;
 pub use published::Published;
 pub use shapes::Shapes;
 
-use crate::model::check_free_space;
+use crate::model::{
+    Filling, ModelIndex, OWN_PREFIX, check_free_space, is_beside_content, is_filled, parent_of,
+    resolved,
+};
 use files::{Stored, WeightsFile, write_all};
 
 /// What to make, and where.
@@ -153,12 +156,14 @@ impl Drop for Attention<'_> {
     }
 }
 
-/// A hidden sibling of the output. Dropped unpublished, it is removed; what a killed run left is removed by the next one into the
+/// A hidden sibling of the output, or a folder inside of one that is filled. Dropped unpublished, it is removed; what a killed run left is removed by the next one into the
 /// same place.
 struct Staging {
     output: PathBuf,
     parent: PathBuf,
     folder: PathBuf,
+    /// Whether the output's folder stays and is filled.
+    filled: bool,
     published: bool,
     /// Held as long as someone works in the folder.
     _lock: fs::File,
@@ -169,20 +174,27 @@ impl Staging {
         let in_the_way = || SynthesizeError::InTheWay {
             path: output.to_owned(),
         };
+        let output = &resolved(output).map_err(SynthesizeError::write(output))?;
         let name = output.file_name().ok_or_else(in_the_way)?;
-        let parent = match output.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
+        let filled = is_filled(output);
+        let (parent, name) = if filled {
+            (output.clone(), format!("{OWN_PREFIX}synthesized"))
+        } else {
+            let name = format!(".{}.synthesized", name.to_string_lossy());
+            (parent_of(output).to_owned(), name)
         };
         fs::create_dir_all(&parent).map_err(SynthesizeError::write(&parent))?;
         let taken = match fs::read_dir(output) {
-            Ok(mut entries) => entries.next().is_some(),
+            Ok(entries) => entries.flatten().any(|entry| {
+                let name = entry.file_name();
+                !name.to_str().is_some_and(is_beside_content)
+            }),
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         };
         if taken {
             return Err(in_the_way());
         }
-        let folder = parent.join(format!(".{}.synthesized", name.to_string_lossy()));
+        let folder = parent.join(name);
         fs::create_dir_all(&folder).map_err(SynthesizeError::write(&folder))?;
         let lock = fs::File::open(&folder).map_err(SynthesizeError::write(&folder))?;
         match lock.try_lock() {
@@ -200,6 +212,7 @@ impl Staging {
             output: output.to_owned(),
             parent,
             folder,
+            filled,
             published: false,
             _lock: lock,
         };
@@ -222,6 +235,17 @@ impl Staging {
     }
 
     fn publish(mut self) -> Result<(), SynthesizeError> {
+        if self.filled {
+            let filling = Filling {
+                from: &self.folder,
+                to: &self.output,
+                aside: &self.folder,
+                old: &[],
+                last: ModelIndex::FILE_NAME,
+            };
+            // The folder of work is removed as if nothing had come of it.
+            return filling.fill().map_err(SynthesizeError::write(&self.output));
+        }
         // An empty folder there is replaced, any other refuses.
         fs::rename(&self.folder, &self.output).map_err(SynthesizeError::write(&self.output))?;
         self.published = true;

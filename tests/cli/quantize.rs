@@ -323,6 +323,12 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
         quantize(&desk, &words).refused(code, &parts);
         assert!(!desk.path("out").exists(), "{words:?}");
     }
+    // Before an hour of calibration.
+    fs::create_dir(desk.path("taken")).unwrap();
+    fs::write(desk.path("taken/letter.txt"), "dear").unwrap();
+    let done = quantize(&desk, &["--output", "taken", "--statistics", "seen.json"]);
+    done.refused(5, &["taken", "choose another --output"]);
+    fs::remove_dir_all(desk.path("taken")).unwrap();
     let model = SKETCHBOOK.path("f16");
     quantize(&desk, &["--output", model.to_str().unwrap()]).refused(2, &["another --output"]);
     let mut left = names_in(desk.path("").as_path());

@@ -4,6 +4,7 @@ mod broken_files;
 mod configurations;
 mod formats;
 mod output;
+mod places;
 mod tensors;
 mod tiny_vae;
 

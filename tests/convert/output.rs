@@ -16,11 +16,24 @@ use crate::support::{Silent, names_in, outcome, pixart, project, runtime};
 
 /// Notes which components were made and which taken over, and can stop after so many bytes.
 #[derive(Default)]
-struct Notes {
+pub(super) struct Notes {
     made: Mutex<Vec<String>>,
     unchanged: Mutex<Vec<String>>,
     bytes: AtomicU64,
     stop_after: Option<u64>,
+}
+
+impl Notes {
+    pub(super) fn stopping_after(bytes: u64) -> Self {
+        Self {
+            stop_after: Some(bytes),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn made(&self) -> Vec<String> {
+        self.made.lock().unwrap().clone()
+    }
 }
 
 impl Progress for Notes {

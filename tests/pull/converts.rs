@@ -205,6 +205,24 @@ fn one_that_is_stopped_anywhere_ends_whole_with_the_same_command() {
     scene.assert_model();
 }
 
+/// As a mount point is, with what ext4 has at the top of a disk.
+#[test]
+fn a_folder_that_stays_is_filled_and_holds_what_is_on_its_way() {
+    let scene = Scene::new();
+    let found = scene.model().join("lost+found");
+    fs::create_dir_all(&found).unwrap();
+    scene
+        .hub
+        .trick(&Hub::path(VAE), [Trick::Status(404, Vec::new())]);
+    scene.converts(&Watch::default()).unwrap_err();
+    assert_eq!(names_in(scene.folder.path()), ["model"]);
+    assert_eq!(names_in(&scene.model()), [".pixart.pulled", "lost+found"]);
+    scene.converts(&Watch::default()).unwrap();
+    assert_eq!(scene.requests_for_weights()[0], 1, "fetched once");
+    fs::remove_dir(found).unwrap();
+    scene.assert_model();
+}
+
 #[test]
 fn a_place_with_something_else_in_it_is_told_before_the_hub_is_asked() {
     let scene = Scene::new();

@@ -258,6 +258,20 @@ fn a_folder_with_something_in_it_is_refused_and_an_empty_one_is_not() {
 }
 
 #[test]
+fn a_disk_with_lost_and_found_is_filled_and_a_link_stays_one() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path("made/lost+found")).unwrap();
+    bench.make("made", |_| {});
+    std::os::unix::fs::symlink("disk/made", bench.path("link")).unwrap();
+    bench.make("link", |_| {});
+    assert!(bench.path("link").is_symlink());
+    assert_eq!(names_in(bench.0.path()), ["disk", "link", "made"]);
+    let mut names = names_in(&bench.path("made"));
+    names.retain(|name| name != "lost+found");
+    assert_eq!(names, names_in(&bench.path("disk/made")));
+}
+
+#[test]
 fn the_command_that_goes_on_is_shown_as_a_shell_takes_it() {
     let bench = Bench::new();
     let mut command = pixart();
