@@ -13,6 +13,7 @@ pub mod names;
 mod networks;
 pub mod pulled;
 pub mod quantize;
+mod rules;
 pub mod serve;
 pub mod shell;
 mod text;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::config::{
     Environment, FileCheck, ModelSettings, OpenvinoSettings, Precision, Settings,
@@ -33,15 +34,14 @@ use crate::domain::{Decoder, ImageSize, Processor, Quality, RequestDefaults};
 use crate::engine::{CompileOptions, CompiledGraph, EngineError, InForce, Runtime};
 use crate::model::{
     Choice, Circumstances, Defaults, Digests, ForeignModel, HeldFiles, Manifest, ModelDirectory,
-    ModelError, NotebookFiles, PipelineClass, SchedulerConfig, SentencePieceModel, TransformerSpec,
-    VaeSpec, WeightsFormat, instruction_set, read_bytes, read_text,
+    NotebookFiles, PipelineClass, TransformerSpec, VaeSpec, WeightsFormat, instruction_set,
 };
-use crate::pipeline::tokenizer::PromptTokenizer;
 use crate::pipeline::{ModelFacts, Pipeline, Planner};
 pub use core_dumps::forbid_core_dumps;
 pub use memory::NoMemory;
 use memory::{Demand, Weights};
 use names::{NameError, Names};
+use rules::{Added, Rules};
 pub use threads::threads;
 
 /// Everything that a subcommand starts from.
@@ -276,43 +276,6 @@ fn compile(
     runtime.compile(xml, &options)
 }
 
-/// What a model's pages say, beside its networks.
-struct Rules {
-    tokenizer: PromptTokenizer,
-    scheduler: SchedulerConfig,
-}
-
-impl Rules {
-    fn read(parts: &Parts) -> Result<Self> {
-        let bytes = read_bytes(&parts.tokenizer, SentencePieceModel::MAX_BYTES)?;
-        let is_json = parts
-            .tokenizer
-            .extension()
-            .is_some_and(|ending| ending == "json");
-        let tokenizer = if is_json {
-            PromptTokenizer::from_tokenizer_json(&bytes, parts.max_tokens)
-        } else {
-            PromptTokenizer::from_sentencepiece(&bytes, parts.max_tokens)
-        }
-        .with_context(|| format!("{} cannot be used", parts.tokenizer.display()))?;
-        if tokenizer.vocab_size() > parts.vocab_size {
-            return Err(ModelError::TokenizerTooLarge {
-                path: parts.tokenizer.clone(),
-                pieces: tokenizer.vocab_size(),
-                vocab_size: parts.vocab_size,
-            }
-            .into());
-        }
-        let text = read_text(&parts.scheduler)?;
-        let scheduler = SchedulerConfig::from_json(&text)
-            .with_context(|| format!("{} cannot be used", parts.scheduler.display()))?;
-        Ok(Self {
-            tokenizer,
-            scheduler,
-        })
-    }
-}
-
 /// Where a model's parts lie, whoever made it.
 struct Parts {
     text_encoder: PathBuf,
@@ -320,6 +283,7 @@ struct Parts {
     vae_decoder: PathBuf,
     tiny_vae_decoder: Option<PathBuf>,
     tokenizer: PathBuf,
+    added_tokens: Added,
     scheduler: PathBuf,
     max_tokens: usize,
     vocab_size: usize,
@@ -353,6 +317,11 @@ impl Parts {
             tokenizer: at(manifest
                 .tokenizer()
                 .expect("a manifest without tokenizer is refused when it is read")),
+            added_tokens: if manifest.files.contains_key(ModelDirectory::ADDED_TOKENS) {
+                Added::InFile(at(ModelDirectory::ADDED_TOKENS))
+            } else {
+                Added::Nothing
+            },
             scheduler: at(ModelDirectory::SCHEDULER),
             max_tokens: manifest.pipeline.max_tokens(),
             vocab_size: manifest.text_encoder.spec.vocab_size,
@@ -385,6 +354,7 @@ impl Parts {
             vae_decoder: foreign.vae_decoder.clone(),
             tiny_vae_decoder: None,
             tokenizer: foreign.tokenizer()?,
+            added_tokens: Added::ByCheckpoint(foreign.checkpoint.clone()),
             scheduler: foreign.checkpoint.join(ModelDirectory::SCHEDULER),
             max_tokens: foreign.index.class.max_tokens(),
             vocab_size: foreign.text_encoder_spec.vocab_size,

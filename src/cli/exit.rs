@@ -12,7 +12,7 @@ use crate::config::SettingsError;
 use crate::convert::ConvertError;
 use crate::domain::InvalidRequest;
 use crate::engine::{EngineError, Scarcity};
-use crate::model::{ModelError, SchedulerConfigError};
+use crate::model::{AddedTokensError, ModelError, SchedulerConfigError};
 use crate::pipeline::PipelineError;
 use crate::pipeline::tokenizer::TokenizerError;
 use crate::pull::PullError;
@@ -200,6 +200,7 @@ fn code_of_file(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(OUTPUT);
     }
     if cause.is::<ModelError>()
+        || cause.is::<AddedTokensError>()
         || cause.is::<TokenizerError>()
         || cause.is::<SchedulerConfigError>()
     {

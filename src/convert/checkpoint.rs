@@ -1,6 +1,7 @@
 //! A diffusers directory as a whole: every part opened and checked against the others before anything is written.
 
 use std::error::Error;
+use std::io;
 use std::path::Path;
 
 use super::ConvertError;
@@ -10,8 +11,9 @@ use super::source::{Header, WeightsSource};
 use super::staging::Staging;
 use crate::model::tokenizer_json::Vocabulary;
 use crate::model::{
-    ConfigError, Defaults, ModelDirectory, ModelIndex, SchedulerConfig, SentencePieceModel,
-    TextEncoderSpec, TinyVaeSpec, TransformerSpec, VaeSpec, WeightsFormat, read_bytes, read_text,
+    AddedTokens, BaseVocabulary, ConfigError, Defaults, ModelDirectory, ModelIndex,
+    SchedulerConfig, SentencePieceModel, TextEncoderSpec, TinyVaeSpec, TransformerSpec, VaeSpec,
+    WeightsFormat, read_bytes, read_text,
 };
 
 /// The small files of a diffusers directory, which fit together.
@@ -191,13 +193,15 @@ pub(super) fn read_source_text(path: &Path) -> Result<String, ConvertError> {
     }
 }
 
-/// The tokenizer's files, one or both. Each is checked as far as whoever draws with it will: `tokenizer.json` is preferred
-/// there, and a bad one must not hide a good `spiece.model`. All pieces must have a row in the text encoder's table.
+/// The tokenizer's files, one or both, and what they add to their vocabulary. Each is checked as far as whoever draws with it will:
+/// `tokenizer.json` is preferred there, and a bad one must not hide a good `spiece.model`. All pieces must have a row in the text
+/// encoder's table.
 fn tokenizer_files(
     directory: &Path,
     vocab_size: usize,
 ) -> Result<Vec<(&'static str, Vec<u8>)>, ConvertError> {
     let mut files = Vec::new();
+    let mut preferred = None;
     for name in [
         ModelDirectory::SENTENCEPIECE,
         ModelDirectory::TOKENIZER_JSON,
@@ -209,17 +213,26 @@ fn tokenizer_files(
         }
         let bytes = read_bytes(&path, SentencePieceModel::MAX_BYTES)?;
         let refused = |detail| ConvertError::Config { path, detail };
-        let pieces = match name {
+        let read = match name {
             ModelDirectory::SENTENCEPIECE => SentencePieceModel::parse(&bytes)
-                .map(|model| model.pieces().len())
+                .map(|model| {
+                    let base = BaseVocabulary::of_sentencepiece(&model);
+                    (model.pieces().len(), base)
+                })
                 .map_err(|source| in_words(&source)),
             _ => Vocabulary::from_tokenizer_json(&bytes)
-                .map(|vocabulary| vocabulary.pieces.len())
+                .map(|vocabulary| {
+                    let base = BaseVocabulary::of_tokenizer_json(&vocabulary);
+                    (vocabulary.pieces.len(), base)
+                })
                 .map_err(|source| in_words(&source)),
         };
-        match pieces {
-            Ok(pieces) if pieces <= vocab_size => files.push((name, bytes)),
-            Ok(pieces) => {
+        match read {
+            Ok((pieces, base)) if pieces <= vocab_size => {
+                files.push((name, bytes));
+                preferred = Some((name, base));
+            }
+            Ok((pieces, _)) => {
                 return Err(refused(format!(
                     "it has {pieces} pieces, and the text encoder's vocab_size is {vocab_size}: the components belong to different models"
                 )));
@@ -227,10 +240,19 @@ fn tokenizer_files(
             Err(detail) => return Err(refused(detail)),
         }
     }
-    if files.is_empty() {
+    let Some((name, base)) = preferred else {
         return Err(ConvertError::MissingFile {
             path: directory.join(ModelDirectory::SENTENCEPIECE),
         });
+    };
+    let json = files
+        .last()
+        .filter(|_| name == ModelDirectory::TOKENIZER_JSON);
+    let json = json.map(|(_, bytes)| bytes.as_slice());
+    let added = AddedTokens::of_checkpoint(directory, &base, json, vocab_size)?;
+    if !added.is_empty() {
+        let text = added.to_json().map_err(io::Error::from)?;
+        files.push((ModelDirectory::ADDED_TOKENS, text.into_bytes()));
     }
     Ok(files)
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::engine::EngineError;
-use crate::model::{ConfigError, ModelError, NoSpace, UnusedTensors};
+use crate::model::{AddedTokensError, ConfigError, ModelError, NoSpace, UnusedTensors};
 
 /// Why a checkpoint could not be converted.
 #[derive(Debug, Error)]
@@ -153,6 +153,9 @@ pub enum ConvertError {
         /// Why, naming the key.
         detail: String,
     },
+    /// What the tokenizer adds to its vocabulary.
+    #[error(transparent)]
+    AddedTokens(#[from] AddedTokensError),
     /// A model directory's own file.
     #[error(transparent)]
     Model(#[from] ModelError),

@@ -128,7 +128,8 @@ fn is_rest_of_a_model(folder: &Path) -> io::Result<bool> {
 
 /// Whether a file, by its path in a model's folder, has the name of one that conversion writes there beside the manifest.
 pub(super) fn is_named_as_a_models(file: &Path) -> bool {
-    const BESIDE: [&str; 3] = [
+    const BESIDE: [&str; 4] = [
+        ModelDirectory::ADDED_TOKENS,
         ModelDirectory::SENTENCEPIECE,
         ModelDirectory::TOKENIZER_JSON,
         ModelDirectory::SCHEDULER,

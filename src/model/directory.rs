@@ -147,6 +147,8 @@ impl ModelDirectory {
     pub const SENTENCEPIECE: &'static str = "tokenizer/spiece.model";
     /// The tokenizer as the `tokenizers` library stores it; preferred where both are.
     pub const TOKENIZER_JSON: &'static str = "tokenizer/tokenizer.json";
+    /// What the checkpoint adds to the tokenizer's vocabulary, where it adds something.
+    pub const ADDED_TOKENS: &'static str = "tokenizer/added.json";
     /// The scheduler's configuration.
     pub const SCHEDULER: &'static str = "scheduler/scheduler_config.json";
 

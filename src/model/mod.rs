@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows OpenVINO. Every number that comes from a file is checked once, here, before anything is sized by it.
 
+mod added_tokens;
 mod bins;
 pub mod charsmap;
 mod choice;
@@ -30,6 +31,7 @@ mod stamp;
 pub mod tokenizer_json;
 mod unused;
 
+pub use added_tokens::{AddedToken, AddedTokens, AddedTokensError, BaseVocabulary};
 pub use bins::Bins;
 pub use choice::{Choice, Circumstances, Standing, VARIANTS, variants};
 pub use config_json::ConfigError;

@@ -1,6 +1,6 @@
 //! The part of `tokenizer.json` that is read: vocabulary, scores and character map.
 //!
-//! Files that would encode otherwise than T5 are refused with the reason; what they add to the vocabulary is never executed.
+//! Files that would encode otherwise than T5 are refused with the reason; what they add to the vocabulary is read in `added_tokens.rs`.
 //! It encodes nothing: `pipeline::tokenizer` does. What is refused here is refused alike by `convert` and by whoever draws.
 
 use std::collections::HashSet;
@@ -39,6 +39,8 @@ pub enum Splitting {
         strip_right: bool,
         /// Two and more spaces count as one.
         merge: bool,
+        /// The first word alone gets `▁` in front; it makes no difference but beside added tokens.
+        first_only: bool,
     },
 }
 
@@ -82,6 +84,8 @@ struct File {
 #[derive(Deserialize)]
 struct AddedToken {
     content: String,
+    #[serde(default)]
+    special: bool,
 }
 
 /// A normaliser or a pre-tokenizer.
@@ -163,13 +167,16 @@ impl Vocabulary {
             return Err(refuse("has </s> as its unknown piece"));
         }
         check_pieces(&model.vocab)?;
-        let added: HashSet<String> = file.added_tokens.into_iter().map(|t| t.content).collect();
+        // Those of them that are words of the checkpoint's own are found before the search.
+        let special = file.added_tokens.into_iter();
+        let special = special.filter(|token| token.special);
+        let special: HashSet<String> = special.map(|token| token.content).collect();
         let pieces = model
             .vocab
             .into_iter()
             .enumerate()
             .map(|(id, (text, score))| VocabularyPiece {
-                is_text: id != unk_id && !added.contains(&text) && !is_special(&text),
+                is_text: id != unk_id && !special.contains(&text) && !is_mark(&text),
                 text,
                 score,
             })
@@ -184,8 +191,8 @@ impl Vocabulary {
     }
 }
 
-/// The marks of T5, should the file not list them among its added tokens.
-fn is_special(text: &str) -> bool {
+/// Whether a text is one of T5's own marks, which nobody is meant to spell.
+pub(super) fn is_mark(text: &str) -> bool {
     matches!(text, "<pad>" | "</s>" | "<unk>" | "<s>")
         || text
             .strip_prefix("<extra_id_")
@@ -259,6 +266,7 @@ fn splitting(
             strip_left: normalizer.strip_left,
             strip_right: normalizer.strip_right,
             merge: normalizer.merge_spaces,
+            first_only: !metaspace.is_metaspace(&["always"]),
         }),
         _ => Err(TokenizerJsonError::NotT5 {
             problem: "does not split words with ▁ before each (Metaspace, always or first, with or without WhitespaceSplit)",

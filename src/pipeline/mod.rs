@@ -7,6 +7,7 @@
 //!
 //! [`engine::Graph`]: crate::engine::Graph
 
+mod added_words;
 pub mod caption;
 mod denoise;
 mod embedding_cache;

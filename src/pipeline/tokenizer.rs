@@ -1,8 +1,9 @@
 //! Text → T5 token ids, equal to transformers' `T5Tokenizer` except that special tokens cannot be typed.
 //!
 //! The path is the one of transformers 5.23 `tokenization_t5.py`: the vocabulary's character map, split at white space, `▁` before each
-//! word, Unigram, cut, `</s>`; a `tokenizer.json` of transformers 4 splits at spaces instead. It is walked here word by word on plain strings: `tokenizers` supplies the character map's lookup and the
-//! Unigram search, and none of its offsets, added tokens or post-processors, which text could reach.
+//! word, Unigram, cut, `</s>`; a `tokenizer.json` of transformers 4 splits at spaces instead. It is walked here word by word on plain
+//! strings: `tokenizers` supplies the character map's lookup and the Unigram search, where a checkpoint adds words of its own their search
+//! (`added_words.rs`), and none of its post-processors, which text could reach.
 //! Invariants: ids end with `</s>`, which stands nowhere else; no prompt reaches a control piece (`docs/adr/0002`); nothing is padded.
 
 use std::fmt;
@@ -12,6 +13,8 @@ use tokenizers::Model as _;
 use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::precompiled::Precompiled;
 
+use super::added_words::{AddedWords, Part};
+use crate::model::AddedTokens;
 use crate::model::sentencepiece::{PieceKind, SentencePieceError, SentencePieceModel};
 use crate::model::tokenizer_json::{Splitting, TokenizerJsonError, Vocabulary, VocabularyPiece};
 
@@ -61,6 +64,7 @@ pub enum TokenizerError {
 pub struct PromptTokenizer {
     unigram: Unigram,
     charsmap: Option<Precompiled>,
+    added: Option<AddedWords>,
     splitting: Splitting,
     eos_id: u32,
     max_tokens: usize,
@@ -101,8 +105,8 @@ impl PromptTokenizer {
         Self::new(vocabulary, max_tokens)
     }
 
-    /// From the bytes of a `tokenizer.json` that transformers made of such a vocabulary. Its added tokens, truncation, padding and
-    /// template are left aside: what they would do is done here.
+    /// From the bytes of a `tokenizer.json` that transformers made of such a vocabulary. Its truncation, padding and template are left
+    /// aside: what they would do is done here. For its added tokens there is [`Self::adding`].
     ///
     /// # Errors
     /// When the file is not a T5 tokenizer, or `max_tokens` is 0.
@@ -139,10 +143,24 @@ impl PromptTokenizer {
         Ok(Self {
             unigram,
             charsmap,
+            added: None,
             splitting: vocabulary.splitting,
             eos_id,
             max_tokens,
         })
+    }
+
+    /// With words that the checkpoint adds to its vocabulary.
+    ///
+    /// # Errors
+    /// When two of them are the same once they are normalised.
+    pub fn adding(mut self, added: &AddedTokens) -> Result<Self, TokenizerError> {
+        if !added.is_empty() {
+            let words =
+                AddedWords::new(added, &self.unigram, self.charsmap.as_ref(), self.splitting);
+            self.added = Some(words.map_err(TokenizerError::Search)?);
+        }
+        Ok(self)
     }
 
     /// Ids of a text, cut to the limit.
@@ -150,37 +168,58 @@ impl PromptTokenizer {
     /// # Errors
     /// None is known: the `tokenizers` crate has a failing signature.
     pub fn encode(&self, text: &str) -> Result<PromptTokens, TokenizerError> {
-        let normalized = match &self.charsmap {
-            Some(charsmap) => charsmap.normalize_string(text),
-            None => text.to_owned(),
-        };
-        let mut ids = Vec::new();
-        let mut lost = Lost::default();
-        for word in words(&normalized, self.splitting) {
-            let tokens = self
-                .unigram
-                .tokenize(&word)
-                .map_err(TokenizerError::Search)?;
-            for token in tokens {
-                if ids.len() + 1 >= self.max_tokens {
-                    lost.push(&token.value);
+        let mut found = Vec::new();
+        match &self.added {
+            Some(added) => {
+                for part in added.parts(text) {
+                    match part {
+                        Part::Word { id, text } => found.push((id, text)),
+                        Part::Text { text, first } => {
+                            for word in words_between(&text, self.splitting, first) {
+                                self.search(&word, &mut found)?;
+                            }
+                        }
+                    }
                 }
-                ids.push(i64::from(token.id));
+            }
+            None => {
+                let normalized = match &self.charsmap {
+                    Some(charsmap) => charsmap.normalize_string(text),
+                    None => text.to_owned(),
+                };
+                for word in words(&normalized, self.splitting) {
+                    self.search(&word, &mut found)?;
+                }
             }
         }
-        let found = ids.len() + 1;
-        ids.truncate(self.max_tokens - 1);
+        let kept = found.len().min(self.max_tokens - 1);
+        let mut lost = Lost::default();
+        for (_, text) in &found[kept..] {
+            lost.push(text);
+        }
+        let mut ids: Vec<i64> = found[..kept].iter().map(|&(id, _)| id.into()).collect();
         ids.push(i64::from(self.eos_id));
         Ok(PromptTokens {
             ids,
-            found,
+            found: found.len() + 1,
             lost: lost.text(),
         })
     }
 
-    /// Number of pieces: every id is below it. It is to be at most the rows of the text encoder's embedding.
+    /// Adds the pieces of a word.
+    fn search(&self, word: &str, found: &mut Vec<(u32, String)>) -> Result<(), TokenizerError> {
+        let tokens = self
+            .unigram
+            .tokenize(word)
+            .map_err(TokenizerError::Search)?;
+        found.extend(tokens.into_iter().map(|token| (token.id, token.value)));
+        Ok(())
+    }
+
+    /// Number of pieces, added ones counted: every id is below it. It is to be at most the rows of the text encoder's embedding.
     pub fn vocab_size(&self) -> usize {
-        self.unigram.get_vocab_size()
+        let added = self.added.as_ref().map_or(0, AddedWords::end);
+        self.unigram.get_vocab_size().max(added)
     }
 
     /// Id of `</s>`.
@@ -242,9 +281,10 @@ fn words(text: &str, splitting: Splitting) -> Vec<String> {
         strip_left,
         strip_right,
         merge,
+        ..
     } = splitting
     else {
-        return text.split_whitespace().flat_map(metaspace).collect();
+        return split_at_white_space(text);
     };
     let text = if strip_left { text.trim_start() } else { text };
     let text = if strip_right { text.trim_end() } else { text };
@@ -257,17 +297,34 @@ fn words(text: &str, splitting: Splitting) -> Vec<String> {
         }
         after_space = is_space;
     }
-    metaspace(&marked)
+    metaspace(&marked, true)
 }
 
-/// `tokenizers`' `Metaspace('▁', prepend "always", split)` on one word: `▁` in front unless it is there, then a cut before each `▁`.
-fn metaspace(word: &str) -> Vec<String> {
+/// The words of a part of a text beside added words, which the library has stripped and merged; the `first` part begins the text.
+fn words_between(text: &str, splitting: Splitting, first: bool) -> Vec<String> {
+    match splitting {
+        Splitting::WhiteSpace => split_at_white_space(text),
+        Splitting::Spaces { first_only, .. } => {
+            metaspace(&text.replace(' ', "▁"), first || !first_only)
+        }
+    }
+}
+
+fn split_at_white_space(text: &str) -> Vec<String> {
+    let words = text.split_whitespace();
+    words.flat_map(|word| metaspace(word, true)).collect()
+}
+
+/// `tokenizers`' `Metaspace('▁', split)` on one word: `▁` in front if it is to be and is not there, then a cut before each `▁`.
+fn metaspace(word: &str, prepend: bool) -> Vec<String> {
     let mut chunks: Vec<String> = Vec::new();
     for character in word.chars() {
         match chunks.last_mut() {
             Some(chunk) if character != SPACE => chunk.push(character),
-            None if character != SPACE => chunks.push(String::from_iter([SPACE, character])),
-            _ => chunks.push(SPACE.into()),
+            None if character != SPACE && prepend => {
+                chunks.push(String::from_iter([SPACE, character]));
+            }
+            _ => chunks.push(character.into()),
         }
     }
     chunks
@@ -278,6 +335,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::AddedToken;
 
     const SKETCHBOOK: &[u8] = include_bytes!("../../models/sketchbook/tokenizer/spiece.model");
 
@@ -328,9 +386,10 @@ mod tests {
 
     #[test]
     fn a_word_gets_its_space_mark_once() {
-        assert_eq!(metaspace("ab"), ["▁ab"]);
-        assert_eq!(metaspace("▁a▁▁b"), ["▁a", "▁", "▁b"]);
-        assert!(metaspace("").is_empty());
+        assert_eq!(metaspace("ab", true), ["▁ab"]);
+        assert_eq!(metaspace("▁a▁▁b", true), ["▁a", "▁", "▁b"]);
+        assert_eq!(metaspace("a▁b", false), ["a", "▁b"]);
+        assert!(metaspace("", true).is_empty());
     }
 
     #[test]
@@ -422,6 +481,14 @@ mod tests {
         }
 
         #[test]
+        fn any_text_with_added_words_in_it_is_read(text in "(<new>|a red| red|[ \t\u{a0}]|[a-z]|ﬁ|\u{301}|\u{ac00}|\\PC){0,40}") {
+            let tokens = with_added_words().encode(&text).unwrap();
+            let (eos, rest) = tokens.ids.split_last().unwrap();
+            prop_assert_eq!(*eos, 1);
+            prop_assert!(rest.iter().all(|&id| id > 1));
+        }
+
+        #[test]
         fn text_that_looks_special_never_becomes_so(text in "([<>/_ ▁]|s|pad|unk|extra_id|[0-9\n\0]){0,40}") {
             let tokens = sketchbook_once().encode(&text).unwrap();
             prop_assert!(tokens.ids[..tokens.ids.len() - 1].iter().all(|&id| id > 1));
@@ -437,6 +504,37 @@ mod tests {
                 let _ = tokenizer.encode("a prompt");
             }
         }
+    }
+
+    fn with_added_words() -> PromptTokenizer {
+        let word = |content: &str, id, flags: [bool; 4]| AddedToken {
+            content: content.to_owned(),
+            id,
+            single_word: flags[0],
+            lstrip: flags[1],
+            rstrip: flags[2],
+            normalized: flags[3],
+        };
+        let tokens = vec![
+            word("<new>", 600, [false, true, true, false]),
+            word("a red", 601, [true, false, true, true]),
+            word("ﬁ", 602, [false, false, false, true]),
+            word(" ", 603, [false, true, true, false]),
+        ];
+        sketchbook().adding(&AddedTokens { tokens }).unwrap()
+    }
+
+    #[test]
+    fn added_words_are_one_token_and_what_is_cut_names_them() {
+        let tokenizer = with_added_words();
+        assert_eq!(tokenizer.vocab_size(), 604);
+        assert_eq!(tokenizer.encode("<new>").unwrap().ids, [600, 1]);
+        let plain = tokenizer.encode("</s>").unwrap().ids;
+        assert!(plain.len() > 2 && plain[..plain.len() - 1].iter().all(|&id| id > 1));
+        let mut short = tokenizer;
+        short.max_tokens = 2;
+        let tokens = short.encode("<new><new>").unwrap();
+        assert_eq!((tokens.ids, tokens.lost.as_str()), (vec![600, 1], "<new>"));
     }
 
     fn sketchbook_once() -> &'static PromptTokenizer {

@@ -1,5 +1,6 @@
 //! Conversions, seen from outside: what comes out of whole checkpoints, and what is said of broken ones.
 
+mod added_tokens;
 mod broken_files;
 mod configurations;
 mod formats;

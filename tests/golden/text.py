@@ -11,6 +11,7 @@ from diffusers import PixArtAlphaPipeline
 from transformers import T5Tokenizer
 
 import strings
+from added_tokens import make_added_tokens
 from cases import ROOT, SKETCHBOOK
 from storage import write_json_lines
 
@@ -18,7 +19,8 @@ MAX_LENGTH = 120
 
 
 def make_text(out: Path) -> None:
-    """`tokens.jsonl`, `tokens_special.jsonl`, `captions.jsonl`, `preprocess.jsonl`."""
+    """`tokens.jsonl`, `tokens_special.jsonl`, `added_tokens.json`, `captions.jsonl`, `preprocess.jsonl`."""
+    make_added_tokens(out)
     tokenizer = T5Tokenizer.from_pretrained(ROOT / SKETCHBOOK / "tokenizer")
 
     def ids_of(text: str) -> list[int]:

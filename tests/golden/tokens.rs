@@ -1,10 +1,13 @@
 //! Token ids against transformers' `T5Tokenizer` on the sketchbook vocabulary, from both of its file formats.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use pixart::model::sentencepiece::{PieceKind, SentencePieceModel};
+use pixart::model::tokenizer_json::Vocabulary;
+use pixart::model::{AddedTokens, BaseVocabulary};
 use pixart::pipeline::tokenizer::PromptTokenizer;
 use serde::Deserialize;
+use serde_json::json;
 use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::precompiled::Precompiled;
 use tokenizers::normalizers::replace::{Replace, ReplacePattern};
@@ -163,6 +166,113 @@ fn ids_from_every_form_of_tokenizer_json_are_those_of_the_library_that_wrote_it(
         library.with_truncation(None).unwrap();
         for text in &texts {
             let expected = library.encode(text.as_str(), true).unwrap();
+            let expected: Vec<i64> = expected.get_ids().iter().map(|&id| id.into()).collect();
+            assert_eq!(
+                ours.encode(text).unwrap().ids,
+                expected,
+                "{form:?}: {text:?}"
+            );
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Adding {
+    files: BTreeMap<String, serde_json::Value>,
+    lines: Vec<Line>,
+}
+
+/// What a tokenizer's files beside `spiece.model` add to it.
+fn added(files: &BTreeMap<String, serde_json::Value>) -> AddedTokens {
+    let checkpoint = tempfile::tempdir().unwrap();
+    let folder = checkpoint.path().join("tokenizer");
+    std::fs::create_dir(&folder).unwrap();
+    let own = super::path("../../models/sketchbook/tokenizer");
+    for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+        std::fs::copy(own.join(name), folder.join(name)).unwrap();
+    }
+    for (name, content) in files {
+        std::fs::write(folder.join(name), content.to_string()).unwrap();
+    }
+    let base = BaseVocabulary::of_sentencepiece(&SentencePieceModel::parse(SPIECE).unwrap());
+    AddedTokens::of_checkpoint(checkpoint.path(), &base, None, 1000).unwrap()
+}
+
+#[test]
+fn added_tokens_have_the_ids_that_the_reference_gives_them() {
+    let cases: Vec<Adding> = serde_json::from_value(super::read_json("added_tokens.json")).unwrap();
+    assert!(cases.len() >= 12);
+    for case in cases {
+        let added = added(&case.files);
+        assert!(!added.is_empty(), "{:?}", case.files);
+        let tokenizer = from_spiece().adding(&added).unwrap();
+        for line in case.lines {
+            let tokens = tokenizer.encode(&line.text).unwrap();
+            assert_eq!(
+                tokens.ids, line.ids,
+                "{:?} with {:?}",
+                line.text, case.files
+            );
+        }
+    }
+}
+
+#[test]
+fn added_tokens_that_do_not_occur_change_nothing() {
+    let added = added(&[("added_tokens.json".to_owned(), json!({"<never>": 489}))].into());
+    assert_equal_on_every_line(&from_spiece().adding(&added).unwrap());
+}
+
+/// As above, held to the library, which reads the very file.
+#[test]
+fn added_tokens_of_every_form_of_tokenizer_json_are_those_of_the_library() {
+    let words = || {
+        [
+            AddedToken::from("<new>", false),
+            AddedToken::from("<left>", false).lstrip(true),
+            AddedToken::from("<right>", true).rstrip(true),
+            AddedToken::from("word", false).single_word(true),
+            AddedToken::from("ﬁx", false),
+            AddedToken::from("a red", false),
+        ]
+    };
+    let texts = [
+        "",
+        " ",
+        "<new>",
+        "a<new>cat",
+        " a <new>  cat ",
+        "<new><new>",
+        "<left> <right> <left>",
+        "a  <left>  b",
+        "a  <right>  b",
+        "cat<right>  ",
+        "word words sword word",
+        "fix ﬁx afix",
+        "a red cat",
+        "a  red",
+        "  <new>",
+        "▁<new>▁a",
+        "a\u{a0}<left>\u{3000}b",
+        "red<new> sun ",
+    ];
+    for form in Form::ALL {
+        let mut library = reference(form, &["</s>", "<unk>", "<pad>"]);
+        library.with_truncation(None).unwrap();
+        library.add_tokens(words()).unwrap();
+        let json = library.to_string(false).unwrap();
+        let vocabulary = Vocabulary::from_tokenizer_json(json.as_bytes()).unwrap();
+        let base = BaseVocabulary::of_tokenizer_json(&vocabulary);
+        let nowhere = tempfile::tempdir().unwrap();
+        let added =
+            AddedTokens::of_checkpoint(nowhere.path(), &base, Some(json.as_bytes()), 1000).unwrap();
+        assert_eq!(added.tokens.len(), words().len());
+        let ours = PromptTokenizer::from_tokenizer_json(json.as_bytes(), 100_000)
+            .unwrap()
+            .adding(&added)
+            .unwrap();
+        for text in texts {
+            let expected = library.encode(text, true).unwrap();
             let expected: Vec<i64> = expected.get_ids().iter().map(|&id| id.into()).collect();
             assert_eq!(
                 ours.encode(text).unwrap().ids,
