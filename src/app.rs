@@ -48,6 +48,8 @@ pub use threads::threads;
 pub struct App {
     settings: Settings,
     environment: Environment,
+    /// How many variants of the model do not draw because they were measured on another processor alone.
+    variants_elsewhere: usize,
 }
 
 /// A model, found and checked, not yet compiled.
@@ -74,6 +76,7 @@ impl App {
         Self {
             settings,
             environment,
+            variants_elsewhere: 0,
         }
     }
 
@@ -115,6 +118,7 @@ impl App {
             Choice::plain(directory, *quality, free)
         };
         self.settings.model.directory.clone_from(&choice.directory);
+        self.variants_elsewhere = choice.measured_elsewhere().count();
         if choice.in_f32 {
             self.settings.openvino.precision = Precision::F32;
         }

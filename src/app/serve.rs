@@ -119,6 +119,7 @@ async fn run(
 
     let closing = Arc::new(AtomicBool::new(false));
     let metrics = Metrics::new(settings.queue.capacity);
+    metrics.set_variants_measured_elsewhere(app.variants_elsewhere);
     let (jobs, assignments) = Jobs::new(bounds(&settings), metrics.clone());
     let worker = worker::spawn(
         build(app, notebook_files, metrics.clone(), Arc::clone(&closing)),

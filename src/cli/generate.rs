@@ -17,6 +17,7 @@ use crate::domain::{
     RequestDraft, Seed, Steps,
 };
 use crate::http::answer;
+use crate::model::Choice;
 use crate::pipeline::{Generate as _, PipelineError};
 
 /// Draw a picture from a prompt.
@@ -112,7 +113,8 @@ impl Generate {
         let draft = self.draft()?;
         let mut flags = self.model.settings()?;
         flags.extend(self.quality.setting());
-        let (app, _) = common.app(flags)?.choosing()?;
+        let (app, choice) = common.app(flags)?.choosing()?;
+        let notes = notes(&choice);
         let outputs = Outputs::new(self.output.clone(), draft.seed, self.count)?;
         let interrupt = Interrupt::listen()?;
         let quiet = self.quiet || self.json;
@@ -126,7 +128,7 @@ impl Generate {
         self.model.warn_of_unused(&model);
         let mut loaded = ManuallyDrop::new(app.load(&mut runtime, &model)?);
         let first = draft.complete(loaded.pipeline.planner().defaults());
-        interrupt.attended(|| self.draw(&mut loaded, &first, &outputs, &interrupt))
+        interrupt.attended(|| self.draw(&mut loaded, &first, &outputs, &notes, &interrupt))
     }
 
     /// Draws every picture, and tells of those that are whole even where a later one fails.
@@ -135,6 +137,7 @@ impl Generate {
         loaded: &mut Loaded,
         first: &GenerateRequest,
         outputs: &Outputs,
+        notes: &[String],
         interrupt: &Interrupt,
     ) -> Result<()> {
         let mut pages = Vec::new();
@@ -158,16 +161,18 @@ impl Generate {
             } else if self.quiet {
                 say(&path.display().to_string())?;
             } else {
-                say(&readable(
-                    &path,
-                    &picture,
-                    (index == 0).then_some(loaded.load),
-                ))?;
+                // What is of the model is told once.
+                let once = (index == 0).then_some((loaded.load, notes));
+                say(&readable(&path, &picture, once))?;
             }
             Ok(())
         });
         if self.json && (drawn.is_ok() || !pages.is_empty()) {
-            let whole = json!({"load_seconds": loaded.load.as_secs_f64(), "images": pages});
+            let whole = json!({
+                "load_seconds": loaded.load.as_secs_f64(),
+                "notes": notes,
+                "images": pages,
+            });
             let said = serde_json::to_string_pretty(&whole)
                 .map_err(anyhow::Error::from)
                 .and_then(|text| Ok(say(&text)?));
@@ -233,16 +238,32 @@ fn page(path: &Path, picture: &Generated) -> Value {
     })
 }
 
-fn readable(path: &Path, picture: &Generated, load: Option<Duration>) -> String {
+/// What is to be known of the model that draws.
+fn notes(choice: &Choice) -> Vec<String> {
+    choice
+        .measured_elsewhere()
+        .map(|(standing, found)| {
+            format!(
+                "the variant {} does not draw here, as it was measured on another processor alone ({}): pixart compare MODEL VARIANT --record",
+                standing.name,
+                found.processor()
+            )
+        })
+        .collect()
+}
+
+/// With how long loading took and the notes on the model, where they are to be told.
+fn readable(path: &Path, picture: &Generated, once: Option<(Duration, &[String])>) -> String {
     let mut lines = vec![path.display().to_string()];
+    let notes = once.map(|(_, notes)| notes).unwrap_or_default().iter();
     lines.extend(
-        picture
-            .warnings
-            .iter()
-            .map(|warning| format!("  note      {warning}")),
+        notes
+            .cloned()
+            .chain(picture.warnings.iter().map(ToString::to_string))
+            .map(|note| format!("  note      {note}")),
     );
     let mut times = Vec::new();
-    if let Some(load) = load {
+    if let Some((load, _)) = once {
         times.push(format!("load {}", seconds(load)));
     }
     for (stage, time) in picture.timings.stages() {

@@ -303,6 +303,7 @@ fn choice_page(choice: &Choice) -> Result<Value> {
             "qualities": standing.qualities.iter().copied().map(Quality::name).collect::<Vec<_>>(),
             "useless": standing.useless,
             "measured": serde_json::to_value(&standing.measured)?,
+            "measured_elsewhere": serde_json::to_value(&standing.measured_elsewhere)?,
         }))
     });
     Ok(json!({
@@ -315,9 +316,12 @@ fn choice_page(choice: &Choice) -> Result<Value> {
 
 /// How near pictures are, and how fast they come.
 fn figures(measured: &Measurement) -> String {
-    let faster = measured
-        .times_faster
-        .map_or_else(String::new, |times| format!(", {times:.2} times as fast"));
+    let least = measured
+        .least_times_faster
+        .map_or_else(String::new, |least| format!(" (worst pair {least:.2})"));
+    let faster = measured.times_faster.map_or_else(String::new, |times| {
+        format!(", {times:.2} times as fast{least}")
+    });
     format!(
         "{:.1} dB (least {:.1}) of {} pictures{faster}",
         measured.median_psnr_db, measured.least_psnr_db, measured.pictures

@@ -147,8 +147,17 @@ fn warn_of_readable_keys(settings: &Settings) {
 
 /// Which of a model's variants draws, and why others do not.
 fn log_choice(choice: &Choice) {
+    for (standing, found) in choice.measured_elsewhere() {
+        tracing::warn!(
+            variant = standing.name,
+            cpu = found.cpu,
+            instruction_set = found.instruction_set.join(" "),
+            "a variant was measured on another processor alone, so it does not draw on this one: measure it here with \
+             'pixart compare MODEL VARIANT --record'"
+        );
+    }
     for standing in &choice.standings {
-        if let Some(reason) = &standing.useless {
+        if let (Some(reason), None) = (&standing.useless, &standing.measured_elsewhere) {
             tracing::info!(
                 variant = standing.name,
                 reason,

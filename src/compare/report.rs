@@ -69,6 +69,8 @@ impl Report {
             median_ssim: quality.median_ssim,
             median_latents_cosine: quality.median_latents_cosine,
             times_faster: whole.map(|ratio| ratio.median),
+            least_times_faster: whole
+                .and_then(|ratio| ratio.pairs.iter().copied().min_by(f64::total_cmp)),
             cpu: self.machine.cpu.clone(),
             cores: self.machine.cores,
             instruction_set: instruction_set

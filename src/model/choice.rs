@@ -3,6 +3,9 @@
 //!
 //! A variant is a model directory below the model's own, `variants/NAME`, that `pixart quantize` made of it. What its pictures
 //! and its times are beside the model's own, `pixart compare --record` writes into its manifest.
+//!
+//! Times are noisy: the same model twice, by turns, is 0.95 to 1.05 times as fast as itself. So a variant has to gain more than
+//! that, in the worst pair of its turns: see [`LEAST_GAIN`].
 
 use std::ffi::OsStr;
 use std::fs;
@@ -36,6 +39,8 @@ pub struct Standing {
     pub name: String,
     /// What was measured of it, on this instruction set and against this model.
     pub measured: Option<Measurement>,
+    /// What was measured of it against this model on another instruction set alone.
+    pub measured_elsewhere: Option<Measurement>,
     /// Why it draws at no quality; none where it does.
     pub useless: Option<String>,
     /// The qualities that it is near enough for.
@@ -57,7 +62,7 @@ impl Choice {
     /// Chooses among the model at `directory` and its variants.
     ///
     /// A variant is taken where its manifest tells, of this model, this instruction set and this arithmetic, that it draws
-    /// faster, and as near to f32 as the quality wants. The model itself is near enough for all but [`Quality::Exact`]; for that it
+    /// faster by [`LEAST_GAIN`] at least, and as near to f32 as the quality wants. The model itself is near enough for all but [`Quality::Exact`]; for that it
     /// computes in f32, unless its own manifest tells that it is near enough without.
     ///
     /// # Errors
@@ -68,19 +73,29 @@ impl Choice {
         let Circumstances {
             quality, precision, ..
         } = circumstances;
-        let measured = |manifest: &Manifest| {
-            let counts = |found: &&Measurement| counts(found, &digest, circumstances);
+        let newest = |manifest: &Manifest, place: Place| {
+            let counts = |found: &&Measurement| {
+                counts(found, &digest, circumstances)
+                    && Place::of(found, circumstances.instruction_set) == place
+            };
             manifest.measured.iter().rfind(counts).cloned()
         };
+        let measured = |manifest: &Manifest| newest(manifest, Place::Here);
         let mut standings = Vec::new();
         for folder in variants(directory) {
             let name = folder.file_name().unwrap_or_default();
             let name = name.to_string_lossy().into_owned();
             standings.push(match ModelDirectory::open_unchecked(&folder) {
-                Ok(variant) => Standing::of(name, measured(variant.manifest())),
+                Ok(variant) => match measured(variant.manifest()) {
+                    Some(found) => Standing::measured(name, found),
+                    None => {
+                        Standing::not_measured(name, newest(variant.manifest(), Place::Elsewhere))
+                    }
+                },
                 Err(error) => Standing {
                     name,
                     measured: None,
+                    measured_elsewhere: None,
                     useless: Some(error.to_string()),
                     qualities: Vec::new(),
                 },
@@ -89,7 +104,7 @@ impl Choice {
         let fastest = standings
             .iter()
             .filter(|standing| standing.useless.is_none() && standing.qualities.contains(&quality))
-            .max_by(|a, b| a.times_faster().total_cmp(&b.times_faster()));
+            .max_by(|a, b| a.gain().total_cmp(&b.gain()));
         let variant = fastest.map(|standing| standing.name.clone());
         let is_near = measured(own.manifest())
             .is_some_and(|found| found.median_psnr_db >= Quality::Exact.least_psnr_db());
@@ -118,17 +133,46 @@ impl Choice {
             standings: Vec::new(),
         }
     }
+
+    /// The variants that draw nothing here because they were measured on another processor alone, with what was measured.
+    pub fn measured_elsewhere(&self) -> impl Iterator<Item = (&Standing, &Measurement)> {
+        self.standings
+            .iter()
+            .filter_map(|standing| Some((standing, standing.measured_elsewhere.as_ref()?)))
+    }
 }
+
+/// How many times as fast as the model a variant has to be, in the worst pair of its turns. A model by turns with itself comes to
+/// 0.95 to 1.05 on a quiet machine: what gains less than a tenth may gain nothing, and its images are farther from the original's.
+pub const LEAST_GAIN: f64 = 1.1;
 
 /// The folder of a model's variants.
 pub const VARIANTS: &str = "variants";
 
-/// Whether a measurement tells of this model on this machine.
+/// Where something was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// On a processor with the same instruction set as this one.
+    Here,
+    /// On another.
+    Elsewhere,
+}
+
+impl Place {
+    fn of(found: &Measurement, instruction_set: &[&str]) -> Self {
+        if found.instruction_set == instruction_set {
+            Self::Here
+        } else {
+            Self::Elsewhere
+        }
+    }
+}
+
+/// Whether a measurement tells of this model, drawn as it would be here, on whatever processor.
 fn counts(found: &Measurement, digest: &str, circumstances: Circumstances<'_>) -> bool {
     found.against == digest
         && found.against_precision.eq_ignore_ascii_case("f32")
         && found.decoder == Decoder::Full.name()
-        && found.instruction_set == circumstances.instruction_set
         && match circumstances.precision {
             Some(precision) => found.precision.eq_ignore_ascii_case(precision),
             None => found.asked_precision == "auto",
@@ -136,44 +180,60 @@ fn counts(found: &Measurement, digest: &str, circumstances: Circumstances<'_>) -
 }
 
 impl Standing {
-    fn of(name: String, measured: Option<Measurement>) -> Self {
-        let near = |found: &Measurement| {
-            Quality::ALL
-                .into_iter()
-                .filter(|quality| found.median_psnr_db >= quality.least_psnr_db())
-                .collect()
-        };
-        let qualities: Vec<Quality> = measured.as_ref().map(near).unwrap_or_default();
-        let useless = match &measured {
-            None => Some(
-                "it was not measured here against this model: pixart compare MODEL VARIANT --record"
-                    .to_owned(),
-            ),
-            Some(found) => match found.times_faster {
-                None => Some(
-                    "its time was not measured: pixart compare MODEL VARIANT --record".to_owned(),
-                ),
-                Some(times) if times <= 1.0 => {
-                    Some(format!("it does not help here: {times:.2} times as fast"))
+    fn measured(name: String, found: Measurement) -> Self {
+        let qualities: Vec<Quality> = Quality::ALL
+            .into_iter()
+            .filter(|quality| found.median_psnr_db >= quality.least_psnr_db())
+            .collect();
+        let useless = match found.gain() {
+            None => {
+                Some("its time was not measured: pixart compare MODEL VARIANT --record".to_owned())
+            }
+            Some(gain) if gain < LEAST_GAIN => Some(format!(
+                "it does not help here: {gain:.2} times as fast{}, and less than {LEAST_GAIN} may be noise",
+                match found.least_times_faster {
+                    Some(_) => " in its worst pair",
+                    None => "",
                 }
-                Some(_) if qualities.is_empty() => Some(format!(
-                    "its pictures are too far from the original's: {:.1} dB",
-                    found.median_psnr_db
-                )),
-                Some(_) => None,
-            },
+            )),
+            Some(_) if qualities.is_empty() => Some(format!(
+                "its pictures are too far from the original's: {:.1} dB",
+                found.median_psnr_db
+            )),
+            Some(_) => None,
         };
         Self {
             name,
-            measured,
+            measured: Some(found),
+            measured_elsewhere: None,
             useless,
             qualities,
         }
     }
 
-    fn times_faster(&self) -> f64 {
+    fn not_measured(name: String, elsewhere: Option<Measurement>) -> Self {
+        let useless = match &elsewhere {
+            None => {
+                "it was not measured here against this model: pixart compare MODEL VARIANT --record"
+                    .to_owned()
+            }
+            Some(found) => format!(
+                "it was measured on another processor alone ({found}), whose times say nothing here: pixart compare MODEL VARIANT --record",
+                found = found.processor()
+            ),
+        };
+        Self {
+            name,
+            measured: None,
+            measured_elsewhere: elsewhere,
+            useless: Some(useless),
+            qualities: Vec::new(),
+        }
+    }
+
+    fn gain(&self) -> f64 {
         let measured = self.measured.as_ref();
-        measured.and_then(|found| found.times_faster).unwrap_or(1.0)
+        measured.and_then(Measurement::gain).unwrap_or(1.0)
     }
 }
 
@@ -294,6 +354,7 @@ mod tests {
                 median_ssim: None,
                 median_latents_cosine: 1.0,
                 times_faster: Some(times_faster),
+                least_times_faster: Some(times_faster),
                 cpu: "a processor".to_owned(),
                 cores: 2,
                 instruction_set: HERE.iter().map(|&name| name.to_owned()).collect(),
@@ -355,6 +416,7 @@ mod tests {
             ("rough", 22.0, 1.9),
             ("hopeless", 12.0, 3.0),
             ("slow", 45.0, 0.9),
+            ("noise", 45.0, 1.05),
         ] {
             shelf.put(
                 &format!("variants/{name}"),
@@ -378,6 +440,7 @@ mod tests {
             standing.unwrap().useless.clone().unwrap_or_default()
         };
         assert!(useless("slow").contains("does not help here: 0.90"));
+        assert!(useless("noise").contains("1.05 times as fast in its worst pair"));
         assert!(useless("hopeless").contains("12.0 dB"));
         assert_eq!(useless("rough"), "");
     }
@@ -404,10 +467,6 @@ mod tests {
                 asked_precision: "f32".to_owned(),
                 ..good.clone()
             },
-            Measurement {
-                instruction_set: vec!["AVX2".to_owned()],
-                ..good.clone()
-            },
         ];
         for other in others {
             shelf.put("variants/int8", "int8", &[other]);
@@ -426,6 +485,61 @@ mod tests {
         assert_eq!(choice.variant.as_deref(), Some("int8"));
         let insisting = shelf.choose_with(Quality::Balanced, Some("f32"));
         assert_eq!(insisting.variant, None, "it was measured in bf16");
+    }
+
+    #[test]
+    fn a_gain_counts_by_its_worst_pair_and_from_a_tenth_on() {
+        let shelf = Shelf::new();
+        let taken = |median: f64, worst: Option<f64>| {
+            let found = Measurement {
+                times_faster: Some(median),
+                least_times_faster: worst,
+                ..shelf.measurement(45.0, median)
+            };
+            shelf.put("variants/int8", "int8", &[found]);
+            shelf.choose(Quality::Balanced).variant.is_some()
+        };
+        assert!(!taken(1.05, Some(1.04)), "noise");
+        assert!(!taken(1.5, Some(1.09)), "one pair gained hardly anything");
+        assert!(taken(1.2, Some(1.1)));
+        // Of what was measured by earlier versions, the median is all that is known.
+        assert!(!taken(1.05, None));
+        assert!(taken(1.2, None));
+    }
+
+    #[test]
+    fn what_was_measured_on_another_processor_alone_is_named_with_it() {
+        let shelf = Shelf::new();
+        let elsewhere = Measurement {
+            cpu: "another processor".to_owned(),
+            instruction_set: vec!["AVX2".to_owned()],
+            ..shelf.measurement(35.0, 1.5)
+        };
+        let of_another = Measurement {
+            against: "another".to_owned(),
+            ..elsewhere.clone()
+        };
+        shelf.put("variants/int8", "int8", std::slice::from_ref(&elsewhere));
+        shelf.put("variants/stale", "stale", &[of_another]);
+        let choice = shelf.choose(Quality::Balanced);
+        assert_eq!(choice.variant, None);
+        let named: Vec<_> = choice.measured_elsewhere().collect();
+        let [(standing, found)] = named[..] else {
+            panic!("{named:?}");
+        };
+        assert_eq!((standing.name.as_str(), found), ("int8", &elsewhere));
+        let useless = standing.useless.as_deref().unwrap();
+        assert!(useless.contains("another processor, AVX2"), "{useless}");
+        assert!(
+            useless.contains("pixart compare MODEL VARIANT --record"),
+            "{useless}"
+        );
+        // Measured here too, it is told of no more.
+        let here = shelf.measurement(35.0, 1.5);
+        shelf.put("variants/int8", "int8", &[here, elsewhere]);
+        let choice = shelf.choose(Quality::Balanced);
+        assert_eq!(choice.variant.as_deref(), Some("int8"));
+        assert_eq!(choice.measured_elsewhere().count(), 0);
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub struct Measurement {
     /// How many times as fast it draws, the median of pairs; none where that was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times_faster: Option<f64>,
+    /// The same of the pair in which it gained the least; none where that was not measured, or by a version that kept the median
+    /// alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_times_faster: Option<f64>,
     /// The processor that all of it was measured on.
     pub cpu: String,
     /// Its cores.
@@ -39,6 +43,26 @@ pub struct Measurement {
 }
 
 impl Measurement {
+    /// How many times as fast it draws at least, as far as that is known: in its worst pair, or the median where only that was
+    /// kept.
+    pub fn gain(&self) -> Option<f64> {
+        self.least_times_faster.or(self.times_faster)
+    }
+
+    /// The processor that it was measured on, for people: its name, and what its kernels were chosen by.
+    pub fn processor(&self) -> String {
+        let mut words = self.cpu.clone();
+        for feature in &self.instruction_set {
+            words.push_str(if words.len() == self.cpu.len() {
+                ", "
+            } else {
+                " "
+            });
+            words.push_str(feature);
+        }
+        words
+    }
+
     /// Whether `other` tells the same of another time, and takes this one's place.
     pub fn is_renewed_by(&self, other: &Self) -> bool {
         (&self.against_precision, &self.precision, &self.decoder)

@@ -85,6 +85,7 @@ struct Series {
     sizes_prepared: IntCounter,
     size_preparation: Counter,
     model_load: Gauge,
+    variants_elsewhere: IntGauge,
     build_info: IntGaugeVec,
 }
 
@@ -232,6 +233,11 @@ impl Metrics {
         self.0.model_load.set(took.as_secs_f64());
     }
 
+    /// So many variants of the model do not draw because they were measured on another processor alone.
+    pub fn set_variants_measured_elsewhere(&self, variants: usize) {
+        self.0.variants_elsewhere.set(whole(variants));
+    }
+
     /// What runs here. It replaces what was told before.
     pub fn build_info(&self, build: &BuildInfo<'_>) {
         let values = [
@@ -362,6 +368,10 @@ impl Series {
             model_load: shelf.gauge(
                 "model_load_seconds",
                 "Seconds of checking, reading and compiling the model; 0 before it is loaded.",
+            ),
+            variants_elsewhere: shelf.level(
+                "variants_measured_elsewhere",
+                "Variants of the model that do not draw because they were measured on another processor alone.",
             ),
             build_info: shelf.info(
                 "build_info",
@@ -532,6 +542,7 @@ mod tests {
             "pixart_text_encoder_load_seconds_total",
             "pixart_text_encoder_loads_total",
             "pixart_text_encoder_resident",
+            "pixart_variants_measured_elsewhere",
             "pixart_worker_last_progress_timestamp_seconds",
             "pixart_worker_restarts_total",
             "pixart_worker_up",
@@ -645,7 +656,7 @@ mod tests {
 
     /// What is recorded, and the series that it moves with their new values.
     type Case = (fn(&Metrics), &'static [(&'static str, &'static str)]);
-    const CASES: [Case; 22] = [
+    const CASES: [Case; 23] = [
         (
             |metrics| metrics.request(RequestOutcome::QueueFull, Duration::from_millis(750)),
             &[
@@ -811,6 +822,10 @@ mod tests {
         (
             |metrics| metrics.model_loaded(Duration::from_millis(2500)),
             &[("pixart_model_load_seconds", "2.5")],
+        ),
+        (
+            |metrics| metrics.set_variants_measured_elsewhere(2),
+            &[("pixart_variants_measured_elsewhere", "2")],
         ),
         (
             |metrics| metrics.build_info(&BUILD),

@@ -245,9 +245,21 @@ fn what_was_measured_chooses_what_draws() {
     let path = desk.path("model/variants/int8/manifest.json");
     let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(manifest["measured"][0]["against_precision"], "f32");
-    manifest["measured"][0]["times_faster"] = 1.25.into();
+    // What a person writes by hand has no checksum.
     assert!(manifest.as_object_mut().unwrap().remove("sha256").is_some());
-    std::fs::write(&path, manifest.to_string()).unwrap();
+    let measured = manifest["measured"][0].as_object_mut().unwrap();
+    assert_eq!(
+        measured["least_times_faster"], measured["times_faster"],
+        "of one pair"
+    );
+    measured.insert("times_faster".to_owned(), 1.25.into());
+    // A variant that gains a twentieth in its worst pair may gain nothing.
+    for (least, taken) in [(1.05, false), (1.15, true)] {
+        manifest["measured"][0]["least_times_faster"] = least.into();
+        std::fs::write(&path, manifest.to_string()).unwrap();
+        let choice = &info("balanced")["choice"];
+        assert_eq!(choice["variant"] == "int8", taken, "{choice}");
+    }
 
     let told = info("balanced");
     assert_eq!(told["choice"]["variant"], "int8", "{}", told["choice"]);

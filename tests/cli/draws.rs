@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::{Desk, json};
 use crate::support::{
-    checkpoint, convert_to, decode_png, names_in, outcome, pixart, project, runtime, small_model,
+    checkpoint, convert_to, decode_png, model_measured_elsewhere, names_in, outcome, pixart,
+    project, runtime, small_model,
 };
 
 #[test]
@@ -196,6 +197,7 @@ fn json_tells_numbers_as_numbers_and_the_png_tells_the_same() {
         .done();
     let told = json(&told);
     assert!(told["load_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(told["notes"], Value::Array(Vec::new()));
     let images = told["images"].as_array().unwrap();
     assert_eq!(images.len(), 1);
     let image = &images[0];
@@ -483,4 +485,40 @@ fn by_file_with_seed(by_file: &Value, other: &Value) -> Value {
     let mut expected = by_file.clone();
     expected["seed"] = other["seed"].clone();
     expected
+}
+
+#[test]
+fn a_variant_that_was_measured_on_another_processor_is_named() {
+    let desk = Desk::new();
+    let model = model_measured_elsewhere(&desk.path(""));
+    let draw = |more: &[&str]| {
+        let words = [
+            "generate",
+            "a tree",
+            "--no-resolution-binning",
+            "--size",
+            "64x64",
+        ];
+        let words = [&words[..], &["--output", "a.png", "--model"]].concat();
+        outcome(desk.pixart(&words).arg(&model).args(more)).done()
+    };
+    let parts = [
+        "variant int8",
+        "another processor",
+        "Some Other CPU, AVX2",
+        "--record",
+    ];
+    let said = draw(&["--count", "2"]).stdout;
+    assert_eq!(said.matches("variant int8").count(), 1, "once: {said}");
+    let told = json(&draw(&["--json"]));
+    let note = told["notes"][0].as_str().unwrap();
+    for part in parts {
+        assert!(said.contains(part) && note.contains(part), "{said}{note}");
+    }
+    let info = outcome(desk.pixart(&["info", "--model"]).arg(&model)).done();
+    assert!(
+        info.stdout.contains("Some Other CPU, AVX2"),
+        "{}",
+        info.stdout
+    );
 }

@@ -16,7 +16,10 @@ use serde_json::{Value, json};
 
 use super::server::Numbers;
 use super::{Answer, Events, names, send, within};
-use crate::support::{CLOSE_OTHERS, checkpoint, convert_to, decode_png, outcome, pixart_at_home};
+use crate::support::{
+    CLOSE_OTHERS, checkpoint, convert_to, decode_png, model_measured_elsewhere, outcome,
+    pixart_at_home,
+};
 
 /// The subcommand with what a test needs: any free port, and a log that can be read.
 pub(super) const SERVE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--log-format", "json"];
@@ -404,4 +407,31 @@ async fn weights_that_are_written_over_while_they_are_served_draw_nothing() {
     ] {
         assert!(log.contains(told), "{told}: {log}");
     }
+}
+
+#[tokio::test]
+async fn a_variant_that_was_measured_on_another_processor_is_named_at_the_start_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model_measured_elsewhere(folder.path());
+    let serving = Serving::start(&["--model", model.to_str().unwrap()]);
+    let metrics = serving.get("/metrics").await.is(200);
+    let line = "pixart_variants_measured_elsewhere 1\n";
+    assert!(metrics.text().contains(line), "{}", metrics.text());
+    serving.signal("-TERM");
+    let (_, log) = serving.ended();
+    let entry = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|entry| entry["cpu"] == "Some Other CPU")
+        .unwrap_or_else(|| panic!("it is not named:\n{log}"));
+    assert_eq!(
+        (&entry["variant"], &entry["level"]),
+        (&"int8".into(), &"WARN".into())
+    );
+    assert_eq!(entry["instruction_set"], "AVX2");
+    let message = entry["message"].as_str().unwrap();
+    assert!(
+        message.contains("pixart compare MODEL VARIANT --record"),
+        "{message}"
+    );
 }

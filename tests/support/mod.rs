@@ -12,7 +12,7 @@ use pixart::app::{App, Loaded};
 use pixart::config::{Environment, Settings};
 use pixart::convert::{ComponentWeights, ConvertOptions, Progress, convert};
 use pixart::engine::Runtime;
-use pixart::model::{NotebookFiles, WeightsFormat};
+use pixart::model::{ModelDirectory, NotebookFiles, WeightsFormat};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
@@ -220,6 +220,24 @@ pub(crate) fn pixart_at_home() -> Command {
     let mut command = pixart();
     command.env("PIXART__MODEL__CACHE", home());
     command
+}
+
+/// A copy of `small_model` in `folder` with a variant `int8` that was measured on a processor with AVX2 alone. Returns its path.
+pub(crate) fn model_measured_elsewhere(folder: &Path) -> PathBuf {
+    let model = folder.join("model");
+    let variant = model.join("variants/int8");
+    copy_folder(small_model(), &model);
+    copy_folder(small_model(), &variant);
+    let digest = ModelDirectory::open(&model).unwrap();
+    let digest = digest.manifest().measured_digest();
+    change_json(&variant.join("manifest.json"), |manifest| {
+        manifest["measured"] = serde_json::json!([{
+            "against": digest, "against_precision": "f32", "precision": "f32", "asked_precision": "auto", "decoder": "full",
+            "pictures": 8, "median_psnr_db": 41.0, "least_psnr_db": 38.0, "median_latents_cosine": 1.0,
+            "times_faster": 1.5, "least_times_faster": 1.4, "cpu": "Some Other CPU", "cores": 2, "instruction_set": ["AVX2"],
+        }]);
+    });
+    model
 }
 
 /// A small converted model that draws at once, for runs of the binary that are about something else.
