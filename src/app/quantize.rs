@@ -27,8 +27,10 @@ use crate::quantize::{
 pub struct Choices {
     /// Components that change, and how.
     pub parts: Vec<(Part, ComponentOptions)>,
-    /// Operations that stay in floats, of whichever component.
+    /// Operations that stay in floats, of whichever component, beside those that do by default.
     pub in_float: Vec<String>,
+    /// Of those that stay in floats by default, the ones that do not.
+    pub in_integers: Vec<String>,
 }
 
 /// Which pictures are drawn to see ranges.
@@ -388,7 +390,7 @@ fn own_model(path: &Path) -> Result<ModelDirectory, QuantizeError> {
     Ok(ModelDirectory::open(path)?)
 }
 
-/// Opens the networks of the chosen components, and finds the operations that stay in floats among them.
+/// Opens the networks of the chosen components, and finds the operations among them that stay in floats, by default or by name.
 fn open(model: &ModelDirectory, choices: &Choices) -> Result<Vec<Work>, QuantizeError> {
     let mut work = Vec::with_capacity(choices.parts.len());
     for (part, options) in &choices.parts {
@@ -399,6 +401,27 @@ fn open(model: &ModelDirectory, choices: &Choices) -> Result<Vec<Work>, Quantize
             options: options.clone(),
             observed: Vec::new(),
         });
+    }
+    let mut by_default = Vec::new();
+    for work in work
+        .iter_mut()
+        .filter(|work| work.options.needs_calibration())
+    {
+        by_default.extend(work.component.in_float_by_default());
+        let mut stay = work.component.in_float_by_default();
+        stay.retain(|name| !choices.in_integers.contains(name));
+        work.options.in_float.extend(stay);
+    }
+    for name in &choices.in_integers {
+        if !by_default.contains(name) {
+            return Err(QuantizeError::NotFloatByDefault {
+                name: name.clone(),
+                known: by_default,
+            });
+        }
+        if choices.in_float.contains(name) {
+            return Err(QuantizeError::BothWays { name: name.clone() });
+        }
     }
     for name in &choices.in_float {
         let mut known = false;

@@ -138,6 +138,8 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
             QuantizeError::NothingToDo
             | QuantizeError::OntoItself { .. }
             | QuantizeError::UnknownOperation { .. }
+            | QuantizeError::NotFloatByDefault { .. }
+            | QuantizeError::BothWays { .. }
             | QuantizeError::Captions(_)
             | QuantizeError::Statistics(_) => Some(USAGE),
             QuantizeError::ForeignModel { .. }

@@ -67,11 +67,12 @@ pub(super) struct Quantize {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Components")]
 struct Components {
-    /// The transformer: weights (8-bit weights alone), hybrid (and attention in integers), full (and every linear layer), keep
+    /// The transformer: weights (8-bit weights alone), hybrid (and attention in integers), full (and every linear layer), keep;
+    /// the convolution that takes the latents stays in floats
     #[arg(long, value_name = "MODE", default_value = "full")]
     transformer: Mode,
 
-    /// The VAE decoder: full (convolutions in integers), weights (8-bit weights alone), keep
+    /// The VAE decoder: full (convolutions in integers but for the one that takes the latents), weights (8-bit weights alone), keep
     #[arg(long, value_name = "MODE", default_value = "full")]
     vae_decoder: Mode,
 
@@ -98,6 +99,11 @@ struct Components {
     /// An operation of the transformer or the VAE decoder that stays in floats; may be given again
     #[arg(long, value_name = "NAME")]
     in_float: Vec<String>,
+
+    /// An operation that stays in floats by default and is to be computed in integers all the same, by the name that --operations
+    /// lists: the convolution of each network that takes the latents; may be given again
+    #[arg(long, value_name = "NAME")]
+    in_integers: Vec<String>,
 }
 
 /// Which pictures are drawn to see ranges.
@@ -258,6 +264,7 @@ impl Components {
             .filter_map(|(part, options)| Some((part, options?)))
             .collect(),
             in_float: self.in_float.clone(),
+            in_integers: self.in_integers.clone(),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::manifest::WeightsFormat;
 pub enum QuantizationMode {
     /// Weights are stored in integers, everything is computed in floats: smaller, hardly faster.
     Weights,
-    /// Attention and the convolution that cuts a picture into patches are computed in integers, linear layers in floats.
+    /// Attention is computed in integers, linear layers in floats; in a VAE, convolutions are too.
     Hybrid,
     /// Everything that multiplies is computed in integers, but for what was left out by name.
     Full,

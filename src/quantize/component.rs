@@ -100,6 +100,25 @@ impl Component {
             .collect()
     }
 
+    /// Operations that can be computed in integers and stay in floats unless that is asked for: the convolutions that take an input
+    /// of the network, which are the transformer's that cuts latents into patches, and the VAE's first.
+    ///
+    /// They take the latents themselves, whose least differences count and whose range is another in each step, and everything
+    /// behind them takes their error; and they are a thousandth of a network's arithmetic at most. ADR 21 has the figures.
+    pub fn in_float_by_default(&self) -> Vec<String> {
+        let is_input = |point: usize| {
+            let value = self.points.points[point].value;
+            self.network.source(value).kind() == "Parameter"
+        };
+        self.points
+            .operations
+            .iter()
+            .filter(|operation| operation.kind == Kind::Convolution)
+            .filter(|operation| operation.activations.iter().any(|it| is_input(it.point)))
+            .map(|operation| operation.name.clone())
+            .collect()
+    }
+
     /// Of each point, the operations that are to be computed in integers with it, by name: they need to know its range.
     pub fn takers(&self, options: &ComponentOptions) -> Vec<Vec<String>> {
         let choice = options.choice();

@@ -50,6 +50,28 @@ pub enum QuantizeError {
         /// The name given.
         name: String,
     },
+    /// A name that is to be computed in integers although it stays in floats by default, and is no such operation's.
+    #[error(
+        "--in-integers {name}: {}",
+        match known.as_slice() {
+            [] => "no operation stays in floats by default in these modes".to_owned(),
+            known => format!("what stays in floats by default is {}", known.join(", ")),
+        }
+    )]
+    NotFloatByDefault {
+        /// The name given.
+        name: String,
+        /// Those that it could be.
+        known: Vec<String>,
+    },
+    /// A name that is to stay in floats and to be computed in integers.
+    #[error(
+        "'{name}' cannot both stay in floats (--in-float) and be computed in integers (--in-integers)"
+    )]
+    BothWays {
+        /// The name given.
+        name: String,
+    },
     /// The device has no integer arithmetic.
     #[error(
         "{device} computes nothing in 8-bit integers (it can {capabilities}): only the mode 'weights' is of use there"

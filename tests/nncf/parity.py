@@ -1,7 +1,8 @@
 """Holds `pixart quantize` against NNCF on the same model and the same captions: `make parity-nncf`.
 
 The PixArt OpenVINO notebook quantises its transformer the hybrid way: 8-bit weights, and integers for what multiplies two
-activations and for the convolution that cuts the picture into patches. Here both do that to sketchbook's f16 transformer:
+activations and for the convolution that cuts the picture into patches. Here both do that to sketchbook's f16 transformer;
+pixart is asked for the convolution, which it leaves in floats by itself:
 
 - the same operations must take integers,
 - the sizes must be within 1 %,
@@ -45,7 +46,7 @@ def main() -> None:
     only = ["--vae-decoder", "keep", "--text-encoder-weights", "keep"]
     calibration = ["--captions", CAPTIONS, "--samples", SAMPLES]
     # NNCF's ranges are the means of each inference's extremes.
-    how = ["--transformer", "hybrid", "--range", "mean-min-max"]
+    how = ["--transformer", "hybrid", "--range", "mean-min-max", "--in-integers", patches(pixart, original)]
     run(pixart, "quantize", original, "--output", ours, "--quiet", *how, *only, *calibration)
     shutil.copytree(original, theirs)
     ov.save_model(hybrid(original / "transformer.xml", seen_by_transformer()), theirs / "transformer.xml", compress_to_fp16=False)
@@ -78,6 +79,14 @@ def main() -> None:
 
 def run(*words: object) -> None:
     subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
+
+
+def patches(pixart: Path, model: Path) -> str:
+    """The convolution that cuts latents into patches, by the name that pixart has for it."""
+    words = [str(pixart), "quantize", str(model), "--operations"]
+    listed = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    named = (line.split("\t") for line in listed.splitlines())
+    return next(name for part, name in named if part == "transformer" and name.startswith("pos_embed/"))
 
 
 def seen_by_transformer() -> list[dict[str, np.ndarray]]:
