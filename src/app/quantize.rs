@@ -346,6 +346,8 @@ impl Calibration<'_> {
                     negative_prompt: caption.negative_prompt.clone(),
                     steps: self.options.steps,
                     size: self.options.size,
+                    // Ranges are those of the size that was asked for, not of an aspect bin near it.
+                    resolution_binning: Some(false),
                     decoder: Some(Decoder::Full),
                     ..RequestDraft::new(caption.prompt.clone(), seed)
                 };
@@ -361,6 +363,10 @@ impl Calibration<'_> {
             captions_digest: captions_digest(&self.captions),
             steps: u32::try_from(first.steps.count()).expect("steps are parsed from u32"),
             size: first.size.to_string(),
+            as_asked: planner.defaults().resolution_binning
+                && planner
+                .bins()
+                .is_some_and(|bins| bins.nearest(first.size) != first.size),
             seed: self.options.seed,
             precision: planner.facts().precision.clone(),
         }

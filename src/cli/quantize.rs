@@ -122,7 +122,7 @@ struct Calibration {
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
 
-    /// Width and height in pixels [default: the checkpoint's own]
+    /// Width and height in pixels, drawn as asked and in no aspect bin [default: the checkpoint's own]
     #[arg(long, value_name = "WxH")]
     size: Option<String>,
 

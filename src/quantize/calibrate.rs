@@ -232,6 +232,7 @@ mod tests {
             captions_digest: "captions".to_owned(),
             steps: 3,
             size: "64x64".to_owned(),
+            as_asked: false,
             seed: 0,
             precision: "f32".to_owned(),
         };

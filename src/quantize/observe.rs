@@ -154,6 +154,7 @@ mod tests {
             captions_digest: "captions".to_owned(),
             steps: 1,
             size: "8x8".to_owned(),
+            as_asked: false,
             seed: 0,
             precision: "f32".to_owned(),
         };

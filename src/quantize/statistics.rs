@@ -118,6 +118,10 @@ pub struct StatisticsKey {
     pub steps: u32,
     /// Its size, such as `512x512`.
     pub size: String,
+    /// Whether it was drawn in that size although the model has an aspect bin near it: earlier versions, whose files have no such
+    /// field, drew in the bin and called it by the size that was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_asked: bool,
     /// Seed of the first picture.
     pub seed: u64,
     /// Arithmetic of the device.
@@ -483,6 +487,7 @@ mod tests {
             captions_digest: "captions".to_owned(),
             steps: 4,
             size: "256x256".to_owned(),
+            as_asked: false,
             seed: 1,
             precision: "f32".to_owned(),
         }

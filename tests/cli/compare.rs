@@ -3,7 +3,7 @@
 use pixart::model::{ModelDirectory, WeightsFormat};
 use serde_json::Value;
 
-use super::{Desk, SKETCHBOOK};
+use super::{Desk, SKETCHBOOK, binned_model};
 use crate::support::{Outcome, convert_to, outcome, project, small_model};
 
 /// Sketchbook's original against `other`, told as JSON too.
@@ -103,6 +103,33 @@ fn a_smaller_model_is_told_by_its_sizes_pictures_and_times() {
     assert!(page.contains("&lt;b&gt;a boat&lt;/b&gt;"));
     let sheet = desk.picture("told.png");
     assert_eq!((sheet.width, sheet.height), (3 * 256 + 4 * 8, 2 * 264 + 8));
+}
+
+#[test]
+fn a_size_is_compared_as_it_was_asked_for_and_in_no_aspect_bin() {
+    let desk = Desk::new();
+    let model = binned_model(&desk);
+    let robot = "A sad robot next to a yellow house";
+    let drawing = ["--size", "128x96", "--steps", "2"];
+    let words = ["compare", "--quiet", "--repeat", "0", "--prompt", robot];
+    let words = [&words[..], &["--side-by-side", "told.png"], &drawing].concat();
+    outcome(desk.pixart(&words).args([&model, &model])).done();
+    let words = ["generate", robot, "--seed", "41", "--output", "drawn.png"];
+    let drawn = |binning: &str| {
+        let words = [&words[..], &drawing, &[binning, "--model"]].concat();
+        outcome(desk.pixart(&words).arg(&model)).done();
+        desk.picture("drawn.png").rgb
+    };
+    let sheet = desk.picture("told.png");
+    assert_eq!((sheet.width, sheet.height), (3 * 128 + 4 * 8, 96 + 2 * 8));
+    let across = sheet.width as usize * 3;
+    let compared: Vec<u8> = (8..8 + 96)
+        .flat_map(|row| &sheet.rgb[row * across + 8 * 3..][..128 * 3])
+        .copied()
+        .collect();
+    // In its bin it is drawn at 288x224 and made smaller.
+    assert!(compared != drawn("--resolution-binning"));
+    assert!(compared == drawn("--no-resolution-binning"));
 }
 
 #[test]

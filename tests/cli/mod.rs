@@ -23,8 +23,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    Outcome, Picture, convert_to, decode_png, names_in, outcome, pixart_at_home, project,
-    small_model,
+    Outcome, Picture, checkpoint, convert_to, decode_png, names_in, outcome, pixart_at_home,
+    project, small_model,
 };
 
 /// Sketchbook in f16 as `f16`, once for all tests.
@@ -82,6 +82,14 @@ impl Desk {
                 .args(words),
         )
     }
+}
+
+/// A small model that draws in aspect bins of 256 px unless it is asked not to, as every published one does in its own.
+fn binned_model(desk: &Desk) -> PathBuf {
+    let model = desk.path("binned");
+    let source = checkpoint("tests/golden/checkpoints/tiny-sigma");
+    convert_to(source.path(), &model, WeightsFormat::F32);
+    model
 }
 
 /// What `--json` printed.

@@ -6,8 +6,9 @@ use std::fs;
 
 use pixart::model::WeightsFormat;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use super::{Desk, SKETCHBOOK};
+use super::{Desk, SKETCHBOOK, binned_model};
 use crate::support::{Outcome, Picture, convert_to, names_in, outcome, project};
 
 /// Nothing but what a test is about.

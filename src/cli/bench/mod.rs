@@ -44,7 +44,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "DIR", conflicts_with = "start")]
     against: Option<PathBuf>,
 
-    /// Sizes in pixels, such as 1024x1024,768x512 [default: the checkpoint's own]
+    /// Sizes in pixels, such as 1024x1024,768x512, drawn as asked and in no aspect bin [default: the checkpoint's own]
     #[arg(long, value_name = "WxH,…", value_delimiter = ',')]
     sizes: Vec<String>,
 

@@ -73,7 +73,7 @@ pub(super) struct Compare {
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
 
-    /// Width and height in pixels [default: the checkpoint's own]
+    /// Width and height in pixels, drawn as asked and in no aspect bin [default: the checkpoint's own]
     #[arg(long, value_name = "WxH")]
     size: Option<String>,
 
@@ -355,6 +355,8 @@ impl Compare {
                 negative_prompt: caption.negative_prompt,
                 steps,
                 size,
+                // The size that was asked for is the one that is compared, and that the turns draw: no aspect bin near it.
+                resolution_binning: Some(false),
                 ..RequestDraft::new(caption.prompt, first.for_picture(index))
             })
             .collect())
