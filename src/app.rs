@@ -1,6 +1,7 @@
 //! The composition root: settings → runtime → model → a pipeline that draws.
 
 pub mod bench;
+mod calibration_memory;
 mod core_dumps;
 mod descriptors;
 mod embedded;
@@ -14,6 +15,7 @@ mod networks;
 pub mod pulled;
 pub mod quantize;
 mod rules;
+mod scene;
 pub mod serve;
 pub mod shell;
 mod text;
@@ -37,6 +39,7 @@ use crate::model::{
     NotebookFiles, PipelineClass, TransformerSpec, VaeSpec, WeightsFormat, instruction_set,
 };
 use crate::pipeline::{ModelFacts, Pipeline, Planner};
+pub use calibration_memory::NoMemoryToCalibrate;
 pub use core_dumps::forbid_core_dumps;
 pub use memory::NoMemory;
 use memory::{Demand, Weights};

@@ -50,7 +50,7 @@ impl Weights {
     }
 
     /// Length of the device's own copy. Integers stay as they are; floats become those of the arithmetic where that is shorter.
-    fn packed_bytes(self, precision: Precision) -> u64 {
+    pub(super) fn packed_bytes(self, precision: Precision) -> u64 {
         match (self.format, precision) {
             (Some(WeightsFormat::F32), Precision::Auto | Precision::Bf16 | Precision::F16) => {
                 self.bytes / 2
@@ -60,7 +60,7 @@ impl Weights {
     }
 
     /// The same weights in int8; unknown ones are taken for f16.
-    fn as_int8(self) -> Self {
+    pub(super) fn as_int8(self) -> Self {
         let bytes = match self.format {
             Some(WeightsFormat::F32) => self.bytes / 4,
             Some(WeightsFormat::F16) | None => self.bytes / 2,

@@ -1,6 +1,6 @@
 //! The networks as the settings want them: compiled side by side, in memory always or on demand.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -135,47 +135,69 @@ pub(super) fn alone(
     Ok((graph, computes.precision))
 }
 
-/// Networks to be watched while they draw: those of the picture compiled, that of the text on demand.
-pub(super) struct Resident {
-    text_encoder: Box<dyn Graph>,
-    transformer: CompiledGraph,
-    vae_decoder: CompiledGraph,
+/// Networks to be watched while they draw. Each is in memory while it is needed: what calibration holds of a transformer or a VAE
+/// comes beside the gigabytes of a text encoder otherwise.
+pub(super) struct Watched {
+    openvino: OpenvinoSettings,
+    runtime: Runtime,
+    files: Arc<HeldFiles>,
+    text_encoder: PathBuf,
+    transformer: PathBuf,
+    vae_decoder: PathBuf,
+    /// The transformer, compiled to know its arithmetic.
+    compiled: CompiledGraph,
+}
+
+impl Watched {
+    /// The networks of `parts`, of which the transformer is compiled.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub(super) fn of(settings: &Settings, runtime: &mut Runtime, parts: &Parts) -> Result<Self> {
+        let openvino = settings.openvino.clone();
+        let compiled = compile(&openvino, runtime, &parts.transformer, TRANSFORMER, None)?;
+        Ok(Self {
+            openvino,
+            runtime: runtime.clone(),
+            files: Arc::clone(&parts.files),
+            text_encoder: parts.text_encoder.clone(),
+            transformer: parts.transformer.clone(),
+            vae_decoder: parts.vae_decoder.clone(),
+            compiled,
+        })
+    }
+
     /// How the transformer computes, by the device's own word.
-    pub(super) computes: InForce,
-}
+    pub(super) fn computes(&self) -> InForce {
+        self.compiled.in_force().clone()
+    }
 
-/// Compiles networks to be watched.
-///
-/// # Errors
-/// When one does not compile.
-pub(super) fn resident(
-    settings: &Settings,
-    runtime: &mut Runtime,
-    parts: &Parts,
-) -> Result<Resident> {
-    let openvino = &settings.openvino;
-    let transformer = compile(openvino, runtime, &parts.transformer, TRANSFORMER, None)?;
-    let vae_decoder = compile(openvino, runtime, &parts.vae_decoder, VAE_DECODER, None)?;
-    let networks = Compiling {
-        openvino,
-        files: &parts.files,
-    };
-    let again = networks.again(runtime, &parts.text_encoder, TEXT_ENCODER, None);
-    Ok(Resident {
-        text_encoder: Box::new(coming(None, again)),
-        computes: transformer.in_force().clone(),
-        transformer,
-        vae_decoder,
-    })
-}
-
-impl Resident {
-    /// Puts each network of the picture behind what `watch` makes of it.
-    pub(super) fn watched(self, watch: impl Fn(Part, CompiledGraph) -> Box<dyn Graph>) -> Networks {
+    /// Each network of the image behind what `watch` makes of it, whenever it is compiled; the VAE is `vae_decoder` where there is
+    /// one.
+    pub(super) fn behind(
+        self,
+        watch: impl Fn(Part, CompiledGraph) -> Box<dyn Graph> + Clone + 'static,
+        vae_decoder: Option<Box<dyn Graph>>,
+    ) -> Networks {
+        let networks = Compiling {
+            openvino: &self.openvino,
+            files: &self.files,
+        };
+        let text_encoder = networks.again(&self.runtime, &self.text_encoder, TEXT_ENCODER, None);
+        let watched = |part: Part, xml: &Path, inputs| {
+            let mut compile = networks.again(&self.runtime, xml, inputs, None);
+            let watch = watch.clone();
+            move || Ok(watch(part, compile()?))
+        };
+        let transformer = watched(Part::Transformer, &self.transformer, TRANSFORMER);
+        let there = watch(Part::Transformer, self.compiled);
         Networks {
-            text_encoder: self.text_encoder,
-            transformer: watch(Part::Transformer, self.transformer),
-            vae_decoder: watch(Part::VaeDecoder, self.vae_decoder),
+            text_encoder: Box::new(coming(None, text_encoder)),
+            transformer: Box::new(OnDemandGraph::there(there, transformer)),
+            vae_decoder: vae_decoder.unwrap_or_else(|| {
+                let compile = watched(Part::VaeDecoder, &self.vae_decoder, VAE_DECODER);
+                Box::new(OnDemandGraph::new(compile))
+            }),
             tiny_vae_decoder: None,
         }
     }

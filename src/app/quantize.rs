@@ -4,22 +4,22 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
-use tempfile::TempDir;
+use anyhow::Result;
 
-use super::networks::{self, Resident};
-use super::{App, Model, Parts, Rules};
+use super::App;
+use super::scene::watched;
 use crate::convert::{Attention, ConvertError, Staging};
-use crate::domain::{Decoder, GenerateRequest, ImageSize, RequestDraft, Seed, Steps};
-use crate::engine::{CompiledGraph, Graph, Runtime};
+use crate::domain::{
+    Decoder, GenerateRequest, ImageSize, InvalidRequest, RequestDraft, Seed, Steps,
+};
+use crate::engine::{Runtime, give_back_memory};
 use crate::model::{ForeignModel, ModelDirectory, Part, check_free_space};
-use crate::pipeline::{Pipeline, Planner};
+use crate::pipeline::Planner;
 use crate::quantize::{
-    Assembly, BlankDecoder, Caption, Component, ComponentOptions, ObservedGraph, QuantizeError,
-    QuantizeProgress, RangeRule, Statistics, StatisticsKey, Trial, TrialGraph, Work,
-    built_in_captions, calibrate, captions_digest, draw_all, read_captions,
+    Assembly, Caption, Component, ComponentOptions, ObservedGraph, QuantizeError, QuantizeProgress,
+    RangeRule, Statistics, StatisticsKey, Trial, TrialGraph, Work, built_in_captions, calibrate,
+    captions_digest, draw_all, read_captions,
 };
 
 /// What becomes of each component.
@@ -107,6 +107,7 @@ impl App {
             }
             .into());
         }
+        check_size(&model, options.calibration.size)?;
         let mut work = open(&model, &options.choices)?;
         check_output(&options.output, &work, progress)?;
         let watched: Vec<usize> = (0..work.len())
@@ -128,6 +129,9 @@ impl App {
                 options: &options.calibration,
                 captions,
             };
+            if !calibration.is_kept() {
+                self.check_calibration_memory(runtime, &model, &work, &options.calibration)?;
+            }
             let seen = self.watch(runtime, &calibration, &work, progress)?;
             for index in watched {
                 let Work {
@@ -192,7 +196,7 @@ impl App {
     ) -> Result<Statistics> {
         // The scene's folder may hold gigabytes, which must go with it.
         let _attention = Attention::begin(progress);
-        let scene = self.scene(runtime, calibration, work, |work, xml| {
+        let scene = self.scene(runtime, calibration.model, work, |work, xml| {
             work.component.write_observed(xml)
         })?;
         let requests = calibration.requests(&scene.planner);
@@ -206,13 +210,14 @@ impl App {
             statistics = Statistics::kept(path, statistics).map_err(QuantizeError::from)?;
         }
         let statistics = Rc::new(RefCell::new(statistics));
-        let (mut pipeline, _folder) = scene.pipeline(work, |part, graph| {
-            let statistics = Rc::clone(&statistics);
-            Box::new(ObservedGraph::new(part.name(), graph, statistics))
+        let shown = Rc::clone(&statistics);
+        let (mut pipeline, _folder) = scene.pipeline(work, move |part, graph| {
+            Box::new(ObservedGraph::new(part.name(), graph, Rc::clone(&shown)))
         });
         calibrate(&mut pipeline, &requests, &statistics, file, progress)?;
-        // It holds the other end of what is unwrapped.
+        // It holds the other end of what is unwrapped, and memory that the proof of the new networks takes.
         drop(pipeline);
+        give_back_memory();
         Ok(Rc::unwrap_or_clone(statistics).into_inner())
     }
 
@@ -227,7 +232,7 @@ impl App {
         progress: &dyn QuantizeProgress,
     ) -> Result<()> {
         let _attention = Attention::begin(progress);
-        let scene = self.scene(runtime, calibration, work, |work, xml| {
+        let scene = self.scene(runtime, calibration.model, work, |work, xml| {
             let Work {
                 component,
                 options,
@@ -239,11 +244,13 @@ impl App {
         let mut requests = calibration.requests(&scene.planner);
         requests.truncate(TRIED);
         let trial = Rc::new(RefCell::new(Trial::default()));
-        let (mut pipeline, _folder) = scene.pipeline(work, |part, graph| {
-            Box::new(TrialGraph::new(part.name(), graph, Rc::clone(&trial)))
+        let told = Rc::clone(&trial);
+        let (mut pipeline, _folder) = scene.pipeline(work, move |part, graph| {
+            Box::new(TrialGraph::new(part.name(), graph, Rc::clone(&told)))
         });
         draw_all(&mut pipeline, &requests, progress)?;
         drop(pipeline);
+        give_back_memory();
         for work in work {
             let names = names(work);
             let errors = trial.borrow().errors(work.part.name());
@@ -253,80 +260,10 @@ impl App {
         }
         Ok(())
     }
-
-    /// Compiles the model with the networks of `work` that are watched as `write` writes them.
-    fn scene(
-        &self,
-        runtime: &mut Runtime,
-        calibration: &Calibration<'_>,
-        work: &[Work],
-        write: impl Fn(&Work, &Path) -> Result<(), QuantizeError>,
-    ) -> Result<Scene> {
-        let folder = tempfile::tempdir().context(
-            "calibration needs a folder for the networks that it watches: name one in TMPDIR",
-        )?;
-        let mut parts = Parts::of(&Model::Own(Box::new(calibration.model.clone())))?;
-        self.check_memory(&parts)?;
-        let bytes = watched(work).map(|work| work.component.bytes()).sum();
-        check_free_space(folder.path(), bytes).map_err(ConvertError::from)?;
-        for work in watched(work) {
-            let xml = folder.path().join(work.part.xml());
-            write(work, &xml)?;
-            match work.part {
-                Part::TextEncoder => parts.text_encoder = xml,
-                Part::Transformer => parts.transformer = xml,
-                Part::VaeDecoder => parts.vae_decoder = xml,
-                Part::TinyVaeDecoder => parts.tiny_vae_decoder = Some(xml),
-            }
-        }
-        let rules = Rules::read(&parts)?;
-        let resident = networks::resident(&self.settings, runtime, &parts)?;
-        let planner = self.planner(&parts, rules, runtime, resident.computes.clone())?;
-        Ok(Scene {
-            planner,
-            resident,
-            folder,
-        })
-    }
 }
 
 /// Pictures that operations are tried with: every step of a few is hundreds of inputs of each.
 const TRIED: usize = 4;
-
-/// The components that pictures are drawn for.
-fn watched(work: &[Work]) -> impl Iterator<Item = &Work> {
-    work.iter().filter(|work| work.options.needs_calibration())
-}
-
-/// A model whose networks are written anew to be watched, compiled.
-struct Scene {
-    planner: Arc<Planner>,
-    resident: Resident,
-    /// Where those networks lie, which are mapped into memory.
-    folder: TempDir,
-}
-
-impl Scene {
-    /// A pipeline that draws with each watched network behind what `watch` makes of it; and the folder, which is to outlive it.
-    fn pipeline(
-        self,
-        work: &[Work],
-        watch: impl Fn(Part, CompiledGraph) -> Box<dyn Graph>,
-    ) -> (Pipeline, TempDir) {
-        let scale_factor = self.planner.facts().vae_scale_factor;
-        let networks = self.resident.watched(|part, graph| -> Box<dyn Graph> {
-            if watched(work).any(|work| work.part == part) {
-                watch(part, graph)
-            } else if part == Part::VaeDecoder {
-                // It would take as long as two steps of a published model, for pictures that nobody looks at.
-                Box::new(BlankDecoder::new(scale_factor))
-            } else {
-                Box::new(graph)
-            }
-        });
-        (Pipeline::new(self.planner, networks), self.folder)
-    }
-}
 
 /// A calibration with its captions read.
 struct Calibration<'a> {
@@ -336,6 +273,14 @@ struct Calibration<'a> {
 }
 
 impl Calibration<'_> {
+    /// Whether a file has seen all images already, so that none will be drawn.
+    fn is_kept(&self) -> bool {
+        let file = self.options.statistics.as_deref();
+        let kept = file.and_then(Statistics::samples_in);
+        self.options.tolerance.is_none()
+            && kept.is_some_and(|samples| samples >= self.options.samples)
+    }
+
     /// Picture i has the seed + i.
     fn requests(&self, planner: &Planner) -> Vec<GenerateRequest> {
         (0..)
@@ -365,8 +310,8 @@ impl Calibration<'_> {
             size: first.size.to_string(),
             as_asked: planner.defaults().resolution_binning
                 && planner
-                .bins()
-                .is_some_and(|bins| bins.nearest(first.size) != first.size),
+                    .bins()
+                    .is_some_and(|bins| bins.nearest(first.size) != first.size),
             seed: self.options.seed,
             precision: planner.facts().precision.clone(),
         }
@@ -394,6 +339,14 @@ fn own_model(path: &Path) -> Result<ModelDirectory, QuantizeError> {
         });
     }
     Ok(ModelDirectory::open(path)?)
+}
+
+/// Holds that the model draws images of this size.
+fn check_size(model: &ModelDirectory, size: Option<ImageSize>) -> Result<(), InvalidRequest> {
+    let manifest = model.manifest();
+    let multiple = manifest.vae_decoder.spec.scale_factor() * manifest.transformer.spec.patch_size;
+    let multiple_px = u32::try_from(multiple).unwrap_or(u32::MAX);
+    size.map_or(Ok(()), |size| size.check_multiple(multiple_px))
 }
 
 /// Opens the networks of the chosen components, and finds the operations among them that stay in floats, by default or by name.

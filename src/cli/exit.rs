@@ -4,8 +4,8 @@ use std::io;
 
 use anyhow::Error;
 
-use crate::app::NoMemory;
 use crate::app::names::NameError;
+use crate::app::{NoMemory, NoMemoryToCalibrate};
 use crate::bench::PeakError;
 use crate::compare::{CompareError, ScoreError};
 use crate::config::SettingsError;
@@ -183,7 +183,7 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<EngineError>() {
         return Some(engine_code(error));
     }
-    if cause.is::<NoMemory>() {
+    if cause.is::<NoMemory>() || cause.is::<NoMemoryToCalibrate>() {
         return Some(MEMORY);
     }
     if cause.is::<InvalidRequest>()

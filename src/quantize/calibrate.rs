@@ -10,8 +10,10 @@
 //! A picture counts as a whole or not at all: what one that was stopped midway has shown is taken back.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::statistics::Statistics;
 use super::{QuantizeError, QuantizeProgress};
@@ -20,6 +22,10 @@ use crate::pipeline::{Event, Generate, PipelineError, Watch};
 
 /// Pictures between two savings: what an interruption loses at most.
 const SAVE_EVERY: u32 = 4;
+
+/// Images whose prompts are read together, before the first of them is drawn: a text encoder that does not fit beside what draws is
+/// loaded once for so many. Their embeddings are 126 MB of a published α model at the most, 315 MB of a Σ.
+pub const READ_TOGETHER: usize = 32;
 
 /// Draws the pictures of `requests` that `statistics` do not have yet, with a pipeline whose networks fold into them, and keeps
 /// them in `file` on the way.
@@ -50,24 +56,55 @@ pub fn calibrate(
     if progress.cancelled() {
         return Err(QuantizeError::Cancelled);
     }
-    for request in left {
-        let before = statistics.borrow().clone();
-        let drawn = pipeline.generate(request, &mut Stop(progress));
-        if let Err(error) = drawn {
-            statistics.replace(before);
+    for together in left.chunks(READ_TOGETHER) {
+        if let Err(error) = read(pipeline, together, progress) {
             save()?;
-            return Err(match error {
-                PipelineError::Cancelled => QuantizeError::Cancelled,
-                error => error.into(),
-            });
+            return Err(error);
         }
-        statistics.borrow_mut().sampled();
-        progress.sampled();
-        if statistics.borrow().samples().is_multiple_of(SAVE_EVERY) {
-            save()?;
+        for request in together {
+            let before = statistics.borrow().clone();
+            let drawn = pipeline.generate(request, &mut Stop(progress));
+            if let Err(error) = drawn {
+                statistics.replace(before);
+                save()?;
+                return Err(stopped(error));
+            }
+            statistics.borrow_mut().sampled();
+            progress.sampled();
+            if statistics.borrow().samples().is_multiple_of(SAVE_EVERY) {
+                save()?;
+            }
         }
     }
     Ok(save()?)
+}
+
+/// Reads the prompts of `requests`, and has the text encoder leave memory before anything is drawn.
+fn read(
+    pipeline: &mut dyn Generate,
+    requests: &[GenerateRequest],
+    progress: &dyn QuantizeProgress,
+) -> Result<(), QuantizeError> {
+    let mut known = BTreeSet::new();
+    for request in requests {
+        let negative = request.guidance.is_active();
+        let prompts = negative.then_some(&request.negative_prompt).into_iter();
+        for prompt in prompts.chain([&request.prompt]) {
+            if known.insert(prompt.as_str()) {
+                let read = pipeline.read_ahead(prompt, &mut Stop(progress));
+                read.map_err(stopped)?;
+            }
+        }
+    }
+    pipeline.rest(Instant::now());
+    Ok(())
+}
+
+fn stopped(error: PipelineError) -> QuantizeError {
+    match error {
+        PipelineError::Cancelled => QuantizeError::Cancelled,
+        error => error.into(),
+    }
 }
 
 /// Draws the pictures of `requests`, whose networks tell somebody else what is to be told.
@@ -80,16 +117,16 @@ pub fn draw_all(
     progress: &dyn QuantizeProgress,
 ) -> Result<(), QuantizeError> {
     progress.calibrating(0, u32::try_from(requests.len()).unwrap_or(u32::MAX));
-    for request in requests {
-        if progress.cancelled() {
-            return Err(QuantizeError::Cancelled);
+    for together in requests.chunks(READ_TOGETHER) {
+        read(pipeline, together, progress)?;
+        for request in together {
+            if progress.cancelled() {
+                return Err(QuantizeError::Cancelled);
+            }
+            let drawn = pipeline.generate(request, &mut Stop(progress));
+            drawn.map_err(stopped)?;
+            progress.sampled();
         }
-        let drawn = pipeline.generate(request, &mut Stop(progress));
-        drawn.map_err(|error| match error {
-            PipelineError::Cancelled => QuantizeError::Cancelled,
-            error => error.into(),
-        })?;
-        progress.sampled();
     }
     Ok(())
 }
@@ -110,14 +147,16 @@ mod tests {
     use std::fs;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
 
     use super::*;
     use crate::convert::Progress;
     use crate::domain::{
-        Decoder, Generated, ImageSize, Prompt, Receipt, RequestDefaults, RequestDraft,
+        Decoder, Generated, Guidance, ImageSize, Prompt, Receipt, RequestDefaults, RequestDraft,
         SchedulerKind, Seed, Timings,
     };
     use crate::engine::EngineError;
+    use crate::pipeline::AtRest;
     use crate::quantize::statistics::Reduction;
     use crate::quantize::{StatisticsError, StatisticsKey};
 
@@ -354,6 +393,83 @@ mod tests {
             self.kept.push(kept.samples());
             self.drawing.generate(request, watch)
         }
+    }
+
+    /// Notes what it is asked for; the text encoder is in memory from the first prompt that is read until it rests.
+    #[derive(Default)]
+    struct Noting {
+        notes: Vec<String>,
+        has_text_encoder: bool,
+    }
+
+    impl Generate for Noting {
+        fn generate(
+            &mut self,
+            request: &GenerateRequest,
+            watch: &mut dyn Watch,
+        ) -> Result<Generated, PipelineError> {
+            assert!(!self.has_text_encoder, "nothing is drawn beside it");
+            self.notes.push(format!("draw {}", request.seed.value()));
+            let statistics = Rc::new(RefCell::new(nothing_seen()));
+            let mut drawing = Drawing {
+                statistics,
+                seeds: Vec::new(),
+                breaks_at: None,
+            };
+            drawing.generate(request, watch)
+        }
+
+        fn read_ahead(
+            &mut self,
+            prompt: &Prompt,
+            watch: &mut dyn Watch,
+        ) -> Result<Duration, PipelineError> {
+            if watch.cancelled() {
+                return Err(PipelineError::Cancelled);
+            }
+            self.has_text_encoder = true;
+            self.notes.push(format!("read {}", prompt.as_str()));
+            Ok(Duration::ZERO)
+        }
+
+        fn rest(&mut self, _now: Instant) -> AtRest {
+            self.has_text_encoder = false;
+            self.notes.push("rest".to_owned());
+            AtRest::default()
+        }
+    }
+
+    #[test]
+    fn prompts_are_read_together_and_the_text_encoder_leaves_before_anything_is_drawn() {
+        let many = READ_TOGETHER as u64 + 2;
+        let mut requests = requests(many);
+        let other = Prompt::new("a cat").unwrap();
+        requests[1].prompt = other.clone();
+        requests[2].guidance = Guidance::new(4.5).unwrap();
+        requests[2].negative_prompt = other;
+        let statistics = Rc::new(RefCell::new(nothing_seen()));
+        let told = Told::stopping_after(u32::MAX);
+        let expected = |last: u64| -> Vec<String> {
+            let draw = |seeds: std::ops::Range<u64>| seeds.map(|seed| format!("draw {seed}"));
+            // Each prompt once, a negative one where there is guidance.
+            let first = ["read a fox", "read a cat", "rest"].map(str::to_owned);
+            let then = ["read a fox", "rest"].map(str::to_owned);
+            let whole = first.into_iter().chain(draw(0..last.min(32)));
+            let then = then.into_iter().chain(draw(32..last));
+            whole
+                .chain(then.take(if last > 32 { usize::MAX } else { 0 }))
+                .collect()
+        };
+        let mut noting = Noting::default();
+        calibrate(&mut noting, &requests, &statistics, None, &told).unwrap();
+        assert_eq!(noting.notes, expected(many));
+        let mut noting = Noting::default();
+        draw_all(&mut noting, &requests[..4], &told).unwrap();
+        assert_eq!(noting.notes, expected(4));
+        // Who stops meanwhile is not told of an image that failed.
+        let stopped = Told::stopping_after(0);
+        let stopped = draw_all(&mut Noting::default(), &requests, &stopped);
+        assert!(matches!(stopped, Err(QuantizeError::Cancelled)));
     }
 
     #[test]

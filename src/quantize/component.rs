@@ -305,6 +305,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_watched_is_reduced_before_the_network_goes_on_to_its_own_outputs() {
+        let folder = tempfile::tempdir().unwrap();
+        let (component, _) = two_layers(folder.path());
+        let xml = folder.path().join("observed.xml");
+        component.write_observed(&xml).unwrap();
+        let observed = Network::open(&xml).unwrap();
+        let results = observed.layers().iter();
+        let results: Vec<&str> = results
+            .filter(|layer| layer.kind() == "Result")
+            .map(|layer| observed.source(layer.inputs()[0]).name())
+            .collect();
+        let (points, own) = results.split_at(3);
+        assert!(
+            points.iter().all(|name| name.starts_with("observe/0/")),
+            "{results:?}"
+        );
+        assert!(
+            own.iter()
+                .zip(["one/", "other/"])
+                .all(|(name, scope)| name.starts_with(scope)),
+            "{results:?}"
+        );
+        assert_eq!(own.len(), 2);
+    }
+
+    #[test]
     fn only_what_is_computed_in_integers_needs_the_range_of_what_it_takes() {
         let folder = tempfile::tempdir().unwrap();
         let (component, [one, other]) = two_layers(folder.path());

@@ -32,7 +32,7 @@ mod twins;
 
 pub use assemble::{Assembly, Work};
 pub use blank::BlankDecoder;
-pub use calibrate::{calibrate, draw_all};
+pub use calibrate::{READ_TOGETHER, calibrate, draw_all};
 pub use captions::{
     Caption, CaptionsError, built_in_captions, captions_digest, parse_captions, read_captions,
 };

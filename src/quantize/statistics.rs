@@ -373,6 +373,14 @@ impl Statistics {
         Ok(kept)
     }
 
+    /// How many images the file at `path` has seen, of whatever they are; none where it is not there or cannot be read.
+    pub fn samples_in(path: &Path) -> Option<u32> {
+        let is_read = fs::metadata(path).is_ok_and(|metadata| metadata.len() <= MAX_BYTES);
+        let bytes = is_read.then(|| fs::read(path).ok()).flatten()?;
+        let sealed: Sealed<Self> = serde_json::from_slice(&bytes).ok()?;
+        Some(sealed.statistics.samples)
+    }
+
     /// Pictures that are in it.
     pub fn samples(&self) -> u32 {
         self.samples
