@@ -171,7 +171,7 @@ async fn attack(address: SocketAddr) -> Vec<(String, &'static [u16], Ends)> {
 fn attacks() -> Vec<Attack> {
     let head = |rest: &str| {
         format!(
-            "POST /v1/images/estimate HTTP/1.1\r\nhost: load\r\ncontent-type: application/json\r\n{rest}"
+            "POST /v1/images/estimate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{rest}"
         )
     };
     let flood = |name, flood: String, answers| Attack {
@@ -216,7 +216,7 @@ fn attacks() -> Vec<Attack> {
         ),
         flood(
             "a URI of a megabyte",
-            format!("GET /{long} HTTP/1.1\r\nhost: load\r\n\r\n"),
+            format!("GET /{long} HTTP/1.1\r\nhost: localhost\r\n\r\n"),
             &[414, 431],
         ),
         flood(
@@ -226,12 +226,12 @@ fn attacks() -> Vec<Attack> {
         ),
         flood(
             "a folded header",
-            "GET /healthz HTTP/1.1\r\nhost: load\r\nx-folded: a\r\n b\r\n\r\n".into(),
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-folded: a\r\n b\r\n\r\n".into(),
             &[200, 400],
         ),
         flood(
             "lines that end in LF alone",
-            "GET /healthz HTTP/1.1\nhost: load\n\n".into(),
+            "GET /healthz HTTP/1.1\nhost: localhost\n\n".into(),
             &[200, 400],
         ),
     ]

@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use url::Url;
 
+use super::hosts::AllowedHost;
 use super::range::within;
 
 /// Longest name that a model goes by, in characters. OpenAI's are far below.
@@ -25,6 +27,8 @@ pub struct ServerSettings {
     /// What URLs of pictures begin with; none takes the request's `Host`.
     #[serde(deserialize_with = "maybe_url", serialize_with = "or_empty")]
     pub public_url: Option<PublicUrl>,
+    /// Names that requests may come under, beside the loopback's own where `listen` is there; none elsewhere is any.
+    pub allowed_hosts: Vec<AllowedHost>,
     /// Open connections; those beyond wait in the system's backlog.
     pub max_connections: usize,
     /// A connection's time to send the head of a request, and how long an idle one is kept.
@@ -61,6 +65,12 @@ impl PublicUrl {
     /// Its text, to which `/v1/…` is appended.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The host in it, whatever its port.
+    pub fn host(&self) -> Option<AllowedHost> {
+        let url = Url::parse(&self.0).ok()?;
+        url.host_str()?.parse().ok()
     }
 }
 
@@ -101,6 +111,7 @@ impl Default for ServerSettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             metrics_listen: None,
             public_url: None,
+            allowed_hosts: Vec::new(),
             max_connections: 512,
             header_read_seconds: 10,
             body_read_seconds: 10,
@@ -331,6 +342,21 @@ mod tests {
         settings.listen.set_port(0);
         settings.metrics_listen = Some(settings.listen);
         assert_eq!(settings.check(), Ok(()));
+    }
+
+    #[test]
+    fn the_host_of_the_public_url_is_known() {
+        for (url, host) in [
+            (
+                "https://Pictures.example.org:8443/draw",
+                "pictures.example.org",
+            ),
+            ("http://10.0.0.7", "10.0.0.7"),
+            ("http://[fd00::7]:80/", "[fd00::7]"),
+        ] {
+            let url: PublicUrl = url.parse().unwrap();
+            assert_eq!(url.host().unwrap().to_string(), host);
+        }
     }
 
     #[test]

@@ -76,13 +76,19 @@ pub enum ErrorCode {
     WorkerDown,
     /// More connections than the server holds.
     TooManyConnections,
+    /// The address of a request is longer than any here.
+    UriTooLong,
+    /// The head of a request is longer than any needs.
+    HeadersTooLarge,
+    /// A name in `Host` that the service does not answer under.
+    HostNotAllowed,
     /// The deadline passed.
     DeadlineExceeded,
 }
 
 impl ErrorCode {
     /// Every code there is.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::InvalidJson,
         Self::InvalidRequest,
         Self::InvalidApiKey,
@@ -113,6 +119,9 @@ impl ErrorCode {
         Self::Draining,
         Self::WorkerDown,
         Self::TooManyConnections,
+        Self::UriTooLong,
+        Self::HeadersTooLarge,
+        Self::HostNotAllowed,
         Self::DeadlineExceeded,
     ];
 
@@ -177,6 +186,13 @@ impl ErrorCode {
                 SERVER,
                 "too_many_connections",
             ),
+            Self::UriTooLong => (StatusCode::URI_TOO_LONG, INVALID, "uri_too_long"),
+            Self::HeadersTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                INVALID,
+                "headers_too_large",
+            ),
+            Self::HostNotAllowed => (StatusCode::MISDIRECTED_REQUEST, INVALID, "host_not_allowed"),
             Self::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, SERVER, "deadline_exceeded"),
         }
     }
@@ -323,7 +339,7 @@ mod tests {
     use crate::domain::Prompt;
 
     /// The table of the contract, row by row.
-    const CONTRACT: [(u16, &str, &[&str]); 14] = [
+    const CONTRACT: [(u16, &str, &[&str]); 17] = [
         (
             400,
             "invalid_request_error",
@@ -344,7 +360,9 @@ mod tests {
             &["job_not_finished", "job_cancelled", "job_failed"],
         ),
         (413, "invalid_request_error", &["body_too_large"]),
+        (414, "invalid_request_error", &["uri_too_long"]),
         (415, "invalid_request_error", &["unsupported_media_type"]),
+        (421, "invalid_request_error", &["host_not_allowed"]),
         (
             422,
             "invalid_request_error",
@@ -358,6 +376,7 @@ mod tests {
                 "idempotency_key_reused",
             ],
         ),
+        (431, "invalid_request_error", &["headers_too_large"]),
         (
             429,
             "rate_limit_error",

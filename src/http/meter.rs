@@ -66,6 +66,9 @@ pub(super) fn outcome(code: ErrorCode) -> RequestOutcome {
         | ErrorCode::DuplicateField
         | ErrorCode::ConflictingFields
         | ErrorCode::IdempotencyKeyReused
-        | ErrorCode::TooManyConnections => RequestOutcome::Invalid,
+        | ErrorCode::TooManyConnections
+        | ErrorCode::UriTooLong
+        | ErrorCode::HeadersTooLarge
+        | ErrorCode::HostNotAllowed => RequestOutcome::Invalid,
     }
 }

@@ -15,12 +15,14 @@ mod estimate;
 mod events;
 pub mod fields;
 mod health;
+mod host;
 pub mod identity;
 mod images;
 mod jobs;
 mod meter;
 mod openai;
 mod page;
+mod paths;
 mod pieces;
 mod received;
 mod refusals;
@@ -30,7 +32,7 @@ mod service;
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::http::{HeaderName, HeaderValue, Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
@@ -129,6 +131,7 @@ const STATIC: &[&str] = &["/", "/page/{file}", "/openapi.yaml"];
 
 /// The paths of the service, `/metrics` among them where it has no listener of its own.
 pub fn router(service: Service, cors_origins: &[String], with_metrics: bool) -> Router {
+    let hosts = service.settings().allowed_hosts.clone();
     let keyed = |routes| {
         let check = from_fn_with_state(service.keys(), identity::require_key);
         routed(routes).layer(check)
@@ -141,11 +144,13 @@ pub fn router(service: Service, cors_origins: &[String], with_metrics: bool) -> 
     if with_metrics {
         router = router.merge(routed(metrics_routes()));
     }
-    let router = context::answer_all(router.with_state(service));
-    context::watch(match cors(cors_origins) {
+    let nowhere = async |uri: Uri| paths::nowhere(&uri);
+    let router = context::answer_all(router.with_state(service)).fallback(nowhere);
+    let router = match cors(cors_origins) {
         Some(cors) => router.layer(cors),
         None => router,
-    })
+    };
+    paths::joined(context::watch(host::guard(router, hosts)))
 }
 
 /// `/metrics` and the health pages, for a listener that the world does not see.
@@ -153,7 +158,8 @@ pub fn metrics_router(service: Service) -> Router {
     let mut vital = open_routes();
     vital.extend(metrics_routes());
     vital.retain(|route| VITAL.contains(&route.path));
-    context::surround(routed(vital).with_state(service))
+    let router = context::answer_all(routed(vital).with_state(service));
+    paths::joined(context::watch(host::guard(router, host::AllowedHosts::Any)))
 }
 
 /// Closed unless origins are named.

@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::drawing::Limits;
 use super::error::{ApiError, ErrorCode};
+use super::host::AllowedHosts;
 use super::identity::Keys;
 use super::refusals;
 use crate::config::{LimitsSettings, Settings};
@@ -42,6 +43,7 @@ pub(super) struct ServiceSettings {
     pub(super) stall: Duration,
     pub(super) model_aliases: Vec<String>,
     pub(super) public_url: Option<String>,
+    pub(super) allowed_hosts: AllowedHosts,
 }
 
 impl Service {
@@ -66,6 +68,7 @@ impl Service {
                         .public_url
                         .as_ref()
                         .map(|url| url.as_str().trim_end_matches('/').to_owned()),
+                    allowed_hosts: AllowedHosts::of(&settings.server),
                 },
             }),
         }

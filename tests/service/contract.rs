@@ -117,10 +117,14 @@ fn the_contract_has_the_codes_that_errors_have_with_their_statuses_and_types() {
         }
     }
     // No operation lists it: any path may answer so.
-    statuses.insert(
-        "MethodNotAllowed".to_owned(),
-        BTreeSet::from(["405".to_owned()]),
-    );
+    for (name, status) in [
+        ("MethodNotAllowed", "405"),
+        ("MisdirectedRequest", "421"),
+        ("UriTooLong", "414"),
+        ("HeadersTooLarge", "431"),
+    ] {
+        statuses.insert(name.to_owned(), BTreeSet::from([status.to_owned()]));
+    }
     let mut shown = BTreeSet::new();
     for (name, response) in contract["components"]["responses"].as_object().unwrap() {
         let examples = &response["content"]["application/json"]["examples"];

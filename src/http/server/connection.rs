@@ -24,6 +24,7 @@ use tower::ServiceExt;
 
 use super::ServerLimits;
 use super::places::{Place, Running, Traffic};
+use super::refusal::Worded;
 use super::socket::{Socket, close_gently, has_unread, peer_left, reset};
 use crate::http::context;
 use crate::http::error::{ApiError, ErrorCode};
@@ -199,7 +200,7 @@ async fn speak(
         .timer(TokioTimer::new())
         .header_read_timeout(header_read)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+        .serve_connection(TokioIo::new(Worded::new(Box::pin(stream))), service);
     let mut http = pin!(http);
     let mut peer_left = pin!(peer_left(tcp, traffic));
     let mut last_call = pin!(sleep(LAST_CALL));

@@ -10,6 +10,7 @@
 
 mod connection;
 mod places;
+mod refusal;
 mod socket;
 mod spare;
 #[cfg(test)]
