@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, heade
 use serde_json::{Map, Value, json};
 
 use super::drawing::{Note, ResponseFormat};
+use super::links::Links;
 use super::pieces::{self, File};
 use crate::domain::{Generated, Receipt, Timings, Warning};
 use crate::jobs::Job;
@@ -25,16 +26,16 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(super) enum Pictures {
     /// Their bytes, in base64.
     Base64,
-    /// Where they can be fetched: this, the job's name and the index.
-    Url(String),
+    /// Where they can be fetched.
+    Url(Links),
 }
 
 impl Pictures {
     /// As the request wants them.
-    pub(super) fn of(format: ResponseFormat, base_url: String) -> Self {
+    pub(super) fn of(format: ResponseFormat, links: Links) -> Self {
         match format {
             ResponseFormat::B64Json => Self::Base64,
-            ResponseFormat::Url => Self::Url(base_url),
+            ResponseFormat::Url => Self::Url(links),
         }
     }
 
@@ -42,7 +43,7 @@ impl Pictures {
     fn of_picture(&self, job: &Job, index: usize) -> (&'static str, Value) {
         match self {
             Self::Base64 => (pieces::BASE64_KEY, pieces::hole()),
-            Self::Url(base) => ("url", image_url(base, job, index).into()),
+            Self::Url(links) => ("url", links.image(job, index).into()),
         }
     }
 
@@ -50,11 +51,6 @@ impl Pictures {
     pub(super) fn file(&self, picture: &Arc<Generated>) -> Option<File> {
         matches!(self, Self::Base64).then(|| pieces::file(picture))
     }
-}
-
-/// Where picture `index` of a job can be fetched.
-pub(super) fn image_url(base: &str, job: &Job, index: usize) -> String {
-    format!("{base}/v1/jobs/{}/images/{index}", job.id())
 }
 
 /// Seconds since 1970, whole, as OpenAI's `created`.

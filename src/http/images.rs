@@ -59,10 +59,8 @@ async fn answer(
     let answer = negotiated(received.headers(), face, &mut drawing)?;
     let (attachment, planner) = admission::admit(service, received.asked(), face, &drawing).await?;
     received.parsed(service);
-    let pictures = Pictures::of(
-        drawing.response_format,
-        service.base_url(received.headers()),
-    );
+    let links = service.links(received.headers());
+    let pictures = Pictures::of(drawing.response_format, links);
     if answer == Answer::Events {
         let following = Following {
             service: service.clone(),

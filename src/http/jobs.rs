@@ -18,6 +18,7 @@ use super::error::{ApiError, ErrorCode};
 use super::events::{self, Following};
 use super::identity::Caller;
 use super::images;
+use super::links::{Links, Signed};
 use super::received::Received;
 use super::refusals::{ending, whole_seconds};
 use super::service::Service;
@@ -54,12 +55,12 @@ async fn admitted(service: &Service, received: &mut Received) -> Result<Response
     let (attachment, _) = admission::admit(service, received.asked(), FACE, &drawing).await?;
     received.parsed(service);
     received.answered(RequestOutcome::Ok);
-    let base = service.base_url(received.headers());
+    let links = service.links(received.headers());
     // Relative unless the settings say where the service is reached.
     let location = format!("{}/v1/jobs/{}", service.public_url(), attachment.id());
     let mut response = (
         StatusCode::ACCEPTED,
-        Json(status(service, &attachment, &base, &drawing.notes)),
+        Json(status(service, &attachment, links, &drawing.notes)),
     )
         .into_response();
     let headers = response.headers_mut();
@@ -76,8 +77,7 @@ pub(super) async fn look(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let job = find(&service, caller, &id)?;
-    let mut response =
-        Json(status(&service, &job, &service.base_url(&headers), &[])).into_response();
+    let mut response = Json(status(&service, &job, service.links(&headers), &[])).into_response();
     if !job.state().is_final() {
         let seconds = look_again(&service, &job);
         response
@@ -101,16 +101,21 @@ pub(super) async fn take_back(
     // One that is drawn stops within milliseconds: its caller hears that it has.
     let attachment = service.jobs().attach(&job);
     attachment.finished().await;
-    Ok(Json(status(&service, &job, &service.base_url(&headers), &[])).into_response())
+    Ok(Json(status(&service, &job, service.links(&headers), &[])).into_response())
 }
 
 /// `GET /v1/jobs/{id}/images/{index}`
 pub(super) async fn image(
     State(service): State<Service>,
-    Extension(caller): Extension<Caller>,
+    signed: Option<Extension<Signed>>,
+    caller: Option<Extension<Caller>>,
     Path((id, index)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let job = find(&service, caller, &id)?;
+    let caller = caller.map_or(Caller::ANONYMOUS, |Extension(caller)| caller);
+    let job = match signed {
+        Some(Extension(Signed)) => find_by(&id, |id| service.jobs().find_for_anyone(id))?,
+        None => find(&service, caller, &id)?,
+    };
     let progress = job.progress();
     let index: usize = index
         .parse()
@@ -171,7 +176,7 @@ pub(super) async fn events(
     let following = Following {
         attachment: service.jobs().attach(&job),
         planner,
-        pictures: Pictures::of(format, service.base_url(&headers)),
+        pictures: Pictures::of(format, service.links(&headers)),
         notes: Vec::new(),
         request_id: Some(request_id),
         meter: None,
@@ -199,9 +204,13 @@ fn response_format(query: &str) -> Result<ResponseFormat, ApiError> {
 }
 
 fn find(service: &Service, caller: Caller, id: &str) -> Result<Arc<Job>, ApiError> {
+    find_by(id, |id| service.jobs().find(id, caller.owner()))
+}
+
+fn find_by(id: &str, look: impl FnOnce(JobId) -> Option<Arc<Job>>) -> Result<Arc<Job>, ApiError> {
     id.parse::<JobId>()
         .ok()
-        .and_then(|id| service.jobs().find(id, caller.owner()))
+        .and_then(look)
         .ok_or_else(|| {
             ApiError::new(
                 ErrorCode::JobNotFound,
@@ -216,7 +225,8 @@ fn look_again(service: &Service, job: &Job) -> u64 {
 }
 
 /// A job as JSON.
-fn status(service: &Service, job: &Job, base: &str, notes: &[Note]) -> Value {
+fn status(service: &Service, job: &Job, links: Links, notes: &[Note]) -> Value {
+    let pictures = Pictures::Url(links);
     let progress = job.progress();
     let order = job.order();
     let images: Vec<Value> = progress
@@ -224,7 +234,6 @@ fn status(service: &Service, job: &Job, base: &str, notes: &[Note]) -> Value {
         .iter()
         .enumerate()
         .map(|(index, picture)| {
-            let pictures = Pictures::Url(base.to_owned());
             let mut entry = answer::picture(&pictures, job, index, picture);
             entry["index"] = index.into();
             entry

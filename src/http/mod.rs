@@ -19,6 +19,7 @@ mod host;
 pub mod identity;
 mod images;
 mod jobs;
+mod links;
 mod meter;
 mod openai;
 mod page;
@@ -80,11 +81,16 @@ fn keyed_routes() -> Vec<Route> {
         Route::new(Method::GET, "/v1/jobs/{id}", jobs::look),
         Route::new(Method::DELETE, "/v1/jobs/{id}", jobs::take_back),
         Route::new(Method::GET, "/v1/jobs/{id}/events", jobs::events),
-        Route::new(Method::GET, "/v1/jobs/{id}/images/{index}", jobs::image),
         Route::new(Method::GET, "/v1/models", openai::models),
         Route::new(Method::GET, "/v1/models/{model}", openai::model_by_name),
         Route::new(Method::GET, "/v1/capabilities", capabilities::capabilities),
     ]
+}
+
+/// What is asked with a key, or by a link that was given to somebody who had one.
+fn linked_routes() -> Vec<Route> {
+    let path = "/v1/jobs/{id}/images/{index}";
+    vec![Route::new(Method::GET, path, jobs::image)]
 }
 
 /// What anybody may ask.
@@ -108,6 +114,7 @@ pub fn routes() -> Vec<(Method, &'static str)> {
     [
         drawing_routes(),
         keyed_routes(),
+        linked_routes(),
         open_routes(),
         metrics_routes(),
     ]
@@ -137,9 +144,11 @@ pub fn router(service: Service, cors_origins: &[String], with_metrics: bool) -> 
         routed(routes).layer(check)
     };
     let count = from_fn_with_state(service.clone(), received::count_strangers);
+    let links = from_fn_with_state(service.clone(), links::open_by_signature);
     let mut router = keyed(drawing_routes())
         .layer(count)
         .merge(keyed(keyed_routes()))
+        .merge(routed(linked_routes()).layer(links))
         .merge(routed(open_routes()));
     if with_metrics {
         router = router.merge(routed(metrics_routes()));

@@ -10,6 +10,7 @@ use super::drawing::Limits;
 use super::error::{ApiError, ErrorCode};
 use super::host::AllowedHosts;
 use super::identity::Keys;
+use super::links::{LinkKey, Links};
 use super::refusals;
 use crate::config::{LimitsSettings, Settings};
 use crate::jobs::{Jobs, SubmitError, Work};
@@ -26,6 +27,7 @@ struct Shared {
     jobs: Jobs,
     metrics: Metrics,
     keys: Arc<Keys>,
+    link_key: LinkKey,
     settings: ServiceSettings,
     cleaning: Arc<Semaphore>,
 }
@@ -41,6 +43,7 @@ pub(super) struct ServiceSettings {
     pub(super) max_body_bytes: usize,
     pub(super) body_read: Duration,
     pub(super) stall: Duration,
+    pub(super) ttl: Duration,
     pub(super) model_aliases: Vec<String>,
     pub(super) public_url: Option<String>,
     pub(super) allowed_hosts: AllowedHosts,
@@ -55,6 +58,7 @@ impl Service {
                 metrics,
                 cleaning: Arc::new(Semaphore::new(CLEANED_AT_ONCE)),
                 keys: Arc::new(Keys::named(settings.auth.keys.named())),
+                link_key: LinkKey::random(),
                 settings: ServiceSettings {
                     limits: settings.limits.clone(),
                     queue_capacity: settings.queue.capacity,
@@ -62,6 +66,7 @@ impl Service {
                     max_body_bytes: settings.server.max_body_bytes(),
                     body_read: Duration::from_secs(settings.server.body_read_seconds),
                     stall: Duration::from_secs(settings.worker.stall_seconds),
+                    ttl: Duration::from_secs(settings.jobs.ttl_seconds),
                     model_aliases: settings.openai.model_aliases.clone(),
                     public_url: settings
                         .server
@@ -96,6 +101,16 @@ impl Service {
         Arc::clone(&self.shared.cleaning).try_acquire_owned().ok()
     }
 
+    /// What links to images are signed with.
+    pub(super) fn link_key(&self) -> &LinkKey {
+        &self.shared.link_key
+    }
+
+    /// The addresses of images for the caller with these headers.
+    pub(super) fn links(&self, headers: &HeaderMap) -> Links {
+        Links::new(self.base_url(headers), self.clone())
+    }
+
     /// What one request may ask for.
     pub(super) fn limits(&self) -> Limits {
         let limits = &self.settings().limits;
@@ -112,7 +127,7 @@ impl Service {
     }
 
     /// Where this service is reached: the setting, or the host that the caller used.
-    pub(super) fn base_url(&self, headers: &HeaderMap) -> String {
+    fn base_url(&self, headers: &HeaderMap) -> String {
         if let Some(url) = &self.settings().public_url {
             return url.clone();
         }

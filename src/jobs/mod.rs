@@ -202,6 +202,11 @@ impl Jobs {
             .filter(|job| job.order().claim.owner == owner)
     }
 
+    /// The job of this name, whoever has asked for it: for those who were given a link to one of its pictures.
+    pub fn find_for_anyone(&self, id: JobId) -> Option<Arc<Job>> {
+        self.shared.lock().find(id)
+    }
+
     /// Waits for a job as one of its callers.
     pub fn attach(&self, job: &Arc<Job>) -> Attachment {
         self.shared.lock().attach(job.id());
