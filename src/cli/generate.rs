@@ -31,7 +31,7 @@ use crate::pipeline::{Generate as _, PipelineError};
     reason = "each is a flag of the command line"
 )]
 pub(super) struct Generate {
-    /// What to draw
+    /// What to draw; '' is drawn as well, as whatever the model comes to
     prompt: OsString,
 
     /// What to keep away from; works while the guidance scale is above 1
@@ -46,9 +46,9 @@ pub(super) struct Generate {
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     guidance_scale: Option<f32>,
 
-    /// Seed of the noise; picture i of --count uses seed + i [default: a random one, which is told]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    /// Seed of the noise, from 0, or -1 for a random one; image i of --count uses seed + i [default: a random one, which is shown]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = seed)]
+    seed: Option<Seed>,
 
     /// Width and height in pixels, such as 1024x768 [default: the checkpoint's own]
     #[arg(long, value_name = "WxH")]
@@ -192,14 +192,14 @@ impl Generate {
             });
         }
         Ok(RequestDraft {
-            prompt: Prompt::new(utf8("prompt", &self.prompt)?)?,
+            prompt: Prompt::maybe_empty(utf8("prompt", &self.prompt)?)?,
             negative_prompt: Some(Prompt::negative(utf8(
                 "negative_prompt",
                 &self.negative_prompt,
             )?)?),
             steps: self.steps.map(Steps::new).transpose()?,
             guidance: self.guidance_scale.map(Guidance::new).transpose()?,
-            seed: self.seed.map_or_else(Seed::random, Seed::new),
+            seed: self.seed.unwrap_or_else(Seed::random),
             size: self.size.as_deref().map(str::parse).transpose()?,
             scheduler: self.scheduler.as_deref().map(str::parse).transpose()?,
             decoder: self.decoder.as_deref().map(str::parse).transpose()?,
@@ -214,6 +214,17 @@ impl Generate {
             output_compression: self.output_compression.map(Compression::new).transpose()?,
         })
     }
+}
+
+/// The seed of a flag. Other programs call any seed -1.
+fn seed(text: &str) -> Result<Seed, String> {
+    if text.trim() == "-1" {
+        return Ok(Seed::random());
+    }
+    text.parse().map(Seed::new).map_err(|_| {
+        let most = u64::MAX;
+        format!("it must be an integer from 0 to {most}, or -1 for a random one, as without --seed")
+    })
 }
 
 /// The format that a file's ending promises; PNG where it promises none.

@@ -53,7 +53,7 @@ pub struct ServerSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OpenaiSettings {
-    /// Names that `model` may have beside the model's own.
+    /// Names that `model` may have beside the model's own; `*` in one stands for any characters.
     pub model_aliases: Vec<String>,
 }
 
@@ -127,13 +127,7 @@ impl Default for ServerSettings {
 
 impl Default for OpenaiSettings {
     fn default() -> Self {
-        let names = [
-            "gpt-image-1",
-            "gpt-image-1-mini",
-            "gpt-image-1.5",
-            "dall-e-2",
-            "dall-e-3",
-        ];
+        let names = ["gpt-image-*", "chatgpt-image-*", "dall-e-2", "dall-e-3"];
         Self {
             model_aliases: names.map(str::to_owned).to_vec(),
         }
@@ -198,6 +192,14 @@ impl ServerSettings {
 }
 
 impl OpenaiSettings {
+    /// Whether `name` is an alias, or is what an alias with `*` stands for. The case of letters does not count.
+    pub fn has_alias(&self, name: &str) -> bool {
+        let name = name.to_lowercase();
+        self.model_aliases
+            .iter()
+            .any(|alias| is_like(&name, &alias.to_lowercase()))
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         let is_name = |name: &str| {
             !name.is_empty()
@@ -211,6 +213,26 @@ impl OpenaiSettings {
             None => Ok(()),
         }
     }
+}
+
+/// Whether `text` is `pattern`, in which each `*` stands for any characters, none among them.
+fn is_like(text: &str, pattern: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else {
+        return text == pattern;
+    };
+    let Some(mut left) = text.strip_prefix(first) else {
+        return false;
+    };
+    let mut parts = rest.split('*');
+    let last = parts.next_back().unwrap_or_default();
+    // Each part where it comes first: what that leaves for the others is the most there can be.
+    for part in parts {
+        match left.find(part) {
+            Some(at) => left = &left[at + part.len()..],
+            None => return false,
+        }
+    }
+    left.ends_with(last)
 }
 
 /// `scheme://host[:port]`, as the `Origin` header has it.
@@ -342,6 +364,43 @@ mod tests {
         settings.listen.set_port(0);
         settings.metrics_listen = Some(settings.listen);
         assert_eq!(settings.check(), Ok(()));
+    }
+
+    #[test]
+    fn an_alias_with_an_asterisk_stands_for_many_names() {
+        let usual = OpenaiSettings::default();
+        for name in [
+            "gpt-image-1",
+            "gpt-image-2.5-sunburst",
+            "GPT-Image-2",
+            "chatgpt-image-latest",
+            "dall-e-2",
+            "DALL-E-3",
+        ] {
+            assert!(usual.has_alias(name), "{name}");
+        }
+        for name in [
+            "",
+            "gpt-image",
+            "gpt-5",
+            "a-gpt-image-1",
+            "dall-e-4",
+            "dall-e-33",
+        ] {
+            assert!(!usual.has_alias(name), "{name}");
+        }
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("*", "a", true),
+            ("a*b*c", "abc", true),
+            ("a*b*c", "axxbyybzc", true),
+            ("a*b*c", "ac", false),
+            ("a*a", "a", false),
+            ("*.1", "x.1.1", true),
+            ("a**", "a", true),
+        ] {
+            assert_eq!(is_like(text, pattern), expected, "{pattern} {text}");
+        }
     }
 
     #[test]

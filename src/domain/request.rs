@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::{Compression, InvalidRequest, OutputFormat};
 
-/// A text of at most [`Prompt::MAX_CHARS`] characters without NUL. It may be empty only as a negative prompt.
+/// A text of at most [`Prompt::MAX_CHARS`] characters without NUL.
 ///
 /// `Debug` shows its length alone: prompts are people's data and stay out of logs.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,16 +15,25 @@ impl Prompt {
     /// The longest prompt taken, in characters: far beyond the 300 tokens that any PixArt reads.
     pub const MAX_CHARS: usize = 4096;
 
-    /// Parses what to draw.
+    /// Parses what to draw, which has to be something.
     ///
     /// # Errors
     /// When the text is blank, too long, or has a NUL character.
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidRequest> {
-        let text = text.into();
-        if text.trim().is_empty() {
+        let prompt = Self::maybe_empty(text)?;
+        if prompt.is_blank() {
             return Err(InvalidRequest::EmptyPrompt);
         }
-        Self::checked("prompt", text)
+        Ok(prompt)
+    }
+
+    /// Parses what to draw, or nothing in particular: diffusers takes an empty prompt as any other, and so do those who sample
+    /// a model without one.
+    ///
+    /// # Errors
+    /// When the text is too long or has a NUL character.
+    pub fn maybe_empty(text: impl Into<String>) -> Result<Self, InvalidRequest> {
+        Self::checked("prompt", text.into())
     }
 
     /// Parses what not to draw. The empty text is diffusers' default and means "nothing in particular".
@@ -38,6 +47,11 @@ impl Prompt {
     /// The negative prompt of who gives none.
     pub fn empty() -> Self {
         Self(String::new())
+    }
+
+    /// Whether no visible character is in it.
+    pub fn is_blank(&self) -> bool {
+        self.0.trim().is_empty()
     }
 
     fn checked(field: &'static str, text: String) -> Result<Self, InvalidRequest> {
@@ -415,6 +429,10 @@ mod tests {
         ));
         assert!(Prompt::new("צבר קטן עם פנים שמחות").is_ok());
         assert!(Prompt::negative("").is_ok());
+        for blank in ["", " \t\n"] {
+            assert!(Prompt::maybe_empty(blank).unwrap().is_blank());
+        }
+        assert!(Prompt::maybe_empty("a\0b").is_err());
     }
 
     #[test]

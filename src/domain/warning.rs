@@ -9,6 +9,8 @@ use super::{ImageSize, OutputFormat};
 /// `Display` is for the caller alone: that of [`Warning::PromptCut`] quotes the prompt. `Debug`, which logs may get, does not.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Warning {
+    /// The model reads no word in the prompt: it was empty, or nothing is left of it once it is cleaned.
+    EmptyPrompt,
     /// The prompt was longer than the text encoder reads.
     PromptCut {
         /// `prompt` or `negative_prompt`.
@@ -52,6 +54,7 @@ impl Warning {
     /// What programs tell it by.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::EmptyPrompt => "empty_prompt",
             Self::PromptCut { .. } => "prompt_cut",
             Self::NegativePromptWithoutEffect => "negative_prompt_without_effect",
             Self::SizeBinned { .. } => "size_binned",
@@ -65,6 +68,7 @@ impl Warning {
     /// The field of the request that it is about, if it is about one.
     pub fn field(&self) -> Option<&'static str> {
         match self {
+            Self::EmptyPrompt => Some("prompt"),
             Self::PromptCut { field, .. } => Some(field),
             Self::NegativePromptWithoutEffect => Some("negative_prompt"),
             Self::SizeBinned { .. } => Some("size"),
@@ -85,6 +89,9 @@ impl fmt::Debug for Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::EmptyPrompt => f.write_str(
+                "prompt has no word that the model reads: it draws what comes to it, another thing with each seed",
+            ),
             Self::PromptCut {
                 field,
                 kept,
@@ -158,6 +165,7 @@ mod tests {
         let size = ImageSize::new(8, 8).unwrap();
         let format = OutputFormat::Webp;
         let all = [
+            Warning::EmptyPrompt,
             Warning::PromptCut {
                 field: "prompt",
                 kept: 1,

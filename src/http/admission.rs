@@ -95,7 +95,7 @@ fn plan_here(service: &Service, drawing: &DrawingRequest) -> Result<Planned, Api
     let request = draft(drawing).complete(planner.defaults());
     let plan = planner
         .plan(&request)
-        .map_err(|error| refusals::by_model(&error))?;
+        .map_err(|error| refusals::by_model(&error, drawing.spelled))?;
     let work = Work::of(&request, plan.drawn_size);
     service.check_cost(work, drawing.images)?;
     Ok(Planned {

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::error::{ApiError, ErrorCode};
 use super::fields::shown;
+use super::json_text;
 
 /// What a body may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,16 +48,8 @@ impl Object {
     /// # Errors
     /// When they are not UTF-8, not JSON, nested deeper than 128, no object, or an object with a name twice.
     pub fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
-        let invalid = |what: String| ApiError::new(ErrorCode::InvalidJson, what);
-        let text = std::str::from_utf8(bytes).map_err(|error| {
-            invalid(format!(
-                "the body is not UTF-8 from byte {} on: send JSON as UTF-8",
-                error.valid_up_to()
-            ))
-        })?;
-        // serde_json's messages name a place and what was expected there, and repeat nothing of the text.
-        let unreadable =
-            |error: serde_json::Error| invalid(format!("the body is not valid JSON: {error}"));
+        let text = json_text::text(bytes)?;
+        let unreadable = |error| json_text::unreadable(text, &error);
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let top = Top::deserialize(&mut deserializer).map_err(unreadable)?;
         deserializer.end().map_err(unreadable)?;
@@ -313,7 +306,6 @@ mod tests {
             r#"{"a":NaN}"#,
             "{'a':1}",
             "{\"a\":\"\u{1}\"}",
-            "\u{feff}{}",
         ] {
             let error = Object::parse(text.as_bytes()).unwrap_err();
             assert_eq!(error.code(), ErrorCode::InvalidJson, "{text}");

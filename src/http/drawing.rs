@@ -15,6 +15,12 @@ const MAX_DEADLINE_SECONDS: f64 = 86_400.0;
 const MAX_ABANDON_SECONDS: f64 = 3600.0;
 /// The most previews that one picture sends.
 pub const MAX_PARTIAL_IMAGES: u64 = 3;
+/// The names that fields go by, the one of receipts first.
+const STEPS: [&str; 3] = ["num_inference_steps", "steps", "step"];
+const GUIDANCE: [&str; 2] = ["guidance_scale", "cfg_scale"];
+const SEED: [&str; 2] = ["seed", "rng_seed"];
+/// OpenAI's models that answered with URLs unless told otherwise. Programs that were written for them read `url` alone.
+const URL_BY_DEFAULT: [&str; 2] = ["dall-e-2", "dall-e-3"];
 /// Fields of OpenAI's images that say nothing to this model.
 const WITHOUT_EFFECT: [&str; 4] = ["quality", "background", "moderation", "style"];
 
@@ -63,6 +69,27 @@ pub struct Note {
     pub param: Option<String>,
 }
 
+/// How a request spells the fields that have several names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spelled {
+    steps: &'static str,
+    guidance: &'static str,
+    /// Whether the size came as `width` and `height`.
+    sides: bool,
+}
+
+impl Spelled {
+    /// The name under which the request has what the domain calls `field`. `at_fault` says of a size which of its sides is.
+    pub fn name(self, field: &'static str, at_fault: Option<&'static str>) -> &'static str {
+        match field {
+            "steps" => self.steps,
+            "guidance_scale" => self.guidance,
+            "size" if self.sides => at_fault.unwrap_or("width"),
+            other => other,
+        }
+    }
+}
+
 /// A request to draw, its parts parsed. None: left to the model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DrawingRequest {
@@ -104,6 +131,8 @@ pub struct DrawingRequest {
     pub clean_caption: bool,
     /// Whether to put the prompts into the file.
     pub embed_prompt: bool,
+    /// The names under which its fields came.
+    pub spelled: Spelled,
     /// The model asked for, by name or alias: still to be compared.
     pub model: Option<String>,
     /// What was ignored.
@@ -116,16 +145,18 @@ impl DrawingRequest {
     /// # Errors
     /// When a field is missing, unknown, there twice, or has a value that cannot be drawn within `limits`.
     pub fn parse(mut fields: Fields, dialect: Dialect, limits: &Limits) -> Result<Self, ApiError> {
-        let prompt = Prompt::new(fields.string("prompt")?)?;
+        let prompt = fields.string("prompt")?;
+        let prompt = match dialect {
+            Dialect::Own => Prompt::maybe_empty(prompt)?,
+            // Theirs refuses an empty one, and their callers hardly mean it.
+            Dialect::Openai => Prompt::new(prompt)?,
+        };
         let negative_prompt = fields
             .optional_string("negative_prompt")?
             .map(Prompt::negative)
             .transpose()?;
         let steps = fields
-            .integer(
-                &["num_inference_steps", "steps", "step"],
-                1..=limits.max_steps.into(),
-            )?
+            .integer(&STEPS, 1..=limits.max_steps.into())?
             .map(|steps| Steps::new(narrow(steps)))
             .transpose()?;
         let images = fields.integer(&["n"], 1..=limits.max_images.into())?;
@@ -141,15 +172,13 @@ impl DrawingRequest {
             size: size(&mut fields, limits)?,
             steps,
             guidance: guidance(&mut fields)?,
-            seed: fields.integer(&["seed", "rng_seed"], 0..=u64::MAX)?,
+            seed: fields.integer_or_any(&SEED, 0..=u64::MAX)?,
             images: images.map_or(1, narrow),
             scheduler: fields.choice("scheduler", &schedulers)?,
             decoder: fields.choice("decoder", &decoders)?,
             output_format: fields.choice("output_format", &formats)?,
             output_compression: output_compression.map(narrow),
-            response_format: fields
-                .choice("response_format", &ResponseFormat::NAMED)?
-                .unwrap_or(ResponseFormat::B64Json),
+            response_format: ResponseFormat::B64Json,
             deadline: fields
                 .positive_number("deadline_seconds", MAX_DEADLINE_SECONDS)?
                 .map(Duration::from_secs_f64),
@@ -161,14 +190,36 @@ impl DrawingRequest {
             resolution_binning: fields.boolean("resolution_binning")?,
             clean_caption: fields.boolean("clean_caption")?.unwrap_or(false),
             embed_prompt: fields.boolean("embed_prompt")?.unwrap_or(false),
+            spelled: Spelled {
+                steps: fields.spelled(&STEPS),
+                guidance: fields.spelled(&GUIDANCE),
+                sides: fields.spelled(&["size", "width"]) == "width",
+            },
             model: fields.optional_string("model")?,
             notes: Vec::new(),
         };
+        request.response_format = fields
+            .choice("response_format", &ResponseFormat::NAMED)?
+            .unwrap_or_else(|| request.usual_format(dialect));
         match dialect {
             Dialect::Own => fields.finish_strictly()?,
             Dialect::Openai => request.notes = ignored(fields),
         }
         Ok(request)
+    }
+
+    /// How pictures travel where the request does not say.
+    fn usual_format(&self, dialect: Dialect) -> ResponseFormat {
+        let model = self.model.as_deref().unwrap_or_default().trim();
+        let asks_old = URL_BY_DEFAULT
+            .iter()
+            .any(|old| old.eq_ignore_ascii_case(model));
+        // Their events have base64 alone.
+        if dialect == Dialect::Openai && asks_old && !self.stream {
+            ResponseFormat::Url
+        } else {
+            ResponseFormat::B64Json
+        }
     }
 }
 
@@ -181,8 +232,7 @@ fn narrow<T: TryFrom<u64>>(number: u64) -> T {
 
 /// `guidance_scale`, whose bound is the domain's.
 fn guidance(fields: &mut Fields) -> Result<Option<Guidance>, ApiError> {
-    let names = ["guidance_scale", "cfg_scale"];
-    let scale = fields.number(&names, 0.0..=f64::from(Guidance::MAX))?;
+    let scale = fields.number(&GUIDANCE, 0.0..=f64::from(Guidance::MAX))?;
     #[expect(
         clippy::cast_possible_truncation,
         reason = "the arithmetic is f32, and 0 to 50 stays 0 to 50"
@@ -335,7 +385,8 @@ mod tests {
             ("guidance_scale", json!(-0.1)),
             ("guidance_scale", json!(50.000_000_000_1)),
             ("cfg_scale", json!("3")),
-            ("seed", json!(-1)),
+            ("seed", json!(-2)),
+            ("rng_seed", json!(-1.5)),
             ("seed", json!(1.5)),
             ("n", json!(0)),
             ("n", json!(11)),
@@ -381,7 +432,6 @@ mod tests {
         for (fields, code) in [
             (json!({}), "missing_field"),
             (json!({"prompt": null}), "missing_field"),
-            (json!({"prompt": " \n"}), "invalid_value"),
             (json!({"prompt": ["a secret"]}), "invalid_value"),
             (json!({"prompt": "a secret\0"}), "invalid_value"),
             (json!({"prompt": "a secret".repeat(600)}), "invalid_value"),
@@ -392,6 +442,83 @@ mod tests {
         }
         let request = parse(Dialect::Own, json!({"prompt": "a secret"})).unwrap();
         assert!(!format!("{request:?}").contains("secret"));
+    }
+
+    #[test]
+    fn an_empty_prompt_is_taken_where_it_is_ours_and_refused_where_it_is_openais() {
+        for prompt in ["", " ", "\u{3000}\n"] {
+            let request = parse(Dialect::Own, json!({"prompt": prompt})).unwrap();
+            assert_eq!(request.prompt.as_str(), prompt);
+            let error = parse(Dialect::Openai, json!({"prompt": prompt})).unwrap_err();
+            let refused = (error.code().name(), error.param());
+            assert_eq!(refused, ("invalid_value", Some("prompt")));
+        }
+    }
+
+    #[test]
+    fn a_seed_of_minus_one_is_any() {
+        for (name, seed) in [
+            ("seed", json!(-1)),
+            ("seed", json!(-1.0)),
+            ("rng_seed", json!(-1)),
+        ] {
+            assert_eq!(with(json!({ name: seed })).unwrap().seed, None);
+        }
+        let message = refused(json!({"seed": -2}), "invalid_value", "seed");
+        assert!(message.contains("-1 for any"), "{message}");
+    }
+
+    #[test]
+    fn the_old_models_of_openai_answer_with_urls_unless_told_otherwise() {
+        use ResponseFormat::{B64Json, Url};
+        let format = |dialect, mut fields: Value| {
+            fields["prompt"] = "a cactus".into();
+            parse(dialect, fields).unwrap().response_format
+        };
+        for (fields, expected) in [
+            (json!({"model": "dall-e-2"}), Url),
+            (json!({"model": "DALL-E-3"}), Url),
+            (json!({"model": "dall-e-3", "response_format": null}), Url),
+            (
+                json!({"model": "dall-e-3", "response_format": "b64_json"}),
+                B64Json,
+            ),
+            (json!({"model": "dall-e-3", "stream": true}), B64Json),
+            (json!({"model": "gpt-image-1"}), B64Json),
+            (json!({"model": ""}), B64Json),
+            (json!({}), B64Json),
+        ] {
+            assert_eq!(
+                format(Dialect::Openai, fields.clone()),
+                expected,
+                "{fields}"
+            );
+        }
+        assert_eq!(format(Dialect::Own, json!({"model": "dall-e-3"})), B64Json);
+    }
+
+    #[test]
+    fn a_field_is_called_as_it_came() {
+        let name = |fields, field, at_fault| with(fields).unwrap().spelled.name(field, at_fault);
+        for names in [&STEPS[..], &["num_inference_steps"]] {
+            for spelling in names {
+                assert_eq!(name(json!({ *spelling: 4 }), "steps", None), *spelling);
+            }
+        }
+        for spelling in GUIDANCE {
+            assert_eq!(
+                name(json!({ spelling: 4 }), "guidance_scale", None),
+                spelling
+            );
+        }
+        let sides = || json!({"width": 64, "height": 64});
+        assert_eq!(name(sides(), "size", Some("height")), "height");
+        assert_eq!(
+            name(json!({"size": "64x64"}), "size", Some("height")),
+            "size"
+        );
+        assert_eq!(name(json!({}), "steps", None), "num_inference_steps");
+        assert_eq!(name(json!({}), "decoder", None), "decoder");
     }
 
     #[test]

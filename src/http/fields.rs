@@ -25,6 +25,8 @@ pub struct Fields {
     left: Vec<(String, Value)>,
     /// Every name that was asked for: what an unknown field may have meant.
     known: Vec<&'static str>,
+    /// The names under which fields came.
+    taken: Vec<&'static str>,
 }
 
 /// A field that nobody asked for.
@@ -71,6 +73,7 @@ impl Fields {
         Self {
             left: object.into_entries(),
             known: Vec::new(),
+            taken: Vec::new(),
         }
     }
 
@@ -93,9 +96,16 @@ impl Fields {
                 );
                 return Err(ApiError::new(ErrorCode::ConflictingFields, what).about(name));
             }
+            self.taken.push(name);
             found = Some(Found { name, value });
         }
         Ok(found)
+    }
+
+    /// The one of `names` under which a field was taken; the first where it was not there.
+    pub fn spelled(&self, names: &[&'static str]) -> &'static str {
+        let came = names.iter().find(|name| self.taken.contains(name));
+        came.or(names.first()).copied().unwrap_or_default()
     }
 
     /// Takes a field whatever it is.
@@ -143,6 +153,32 @@ impl Fields {
             Some(number) if range.contains(&number) => Ok(Some(number)),
             _ => {
                 let expected = format!("an integer from {} to {}", range.start(), range.end());
+                Err(found.refuse_kind(&expected))
+            }
+        }
+    }
+
+    /// Takes a whole number in `range`, or -1, by which other programs say "any": the same as leaving it out.
+    ///
+    /// # Errors
+    /// As [`Self::integer`].
+    pub fn integer_or_any(
+        &mut self,
+        names: &[&'static str],
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, ApiError> {
+        let Some(found) = self.take(names)? else {
+            return Ok(None);
+        };
+        match whole_number(&found.value) {
+            Some(number) if range.contains(&number) => Ok(Some(number)),
+            _ if found.value.as_f64() == Some(-1.0) => Ok(None),
+            _ => {
+                let expected = format!(
+                    "an integer from {} to {}, or -1 for any",
+                    range.start(),
+                    range.end()
+                );
                 Err(found.refuse_kind(&expected))
             }
         }

@@ -19,6 +19,7 @@ mod host;
 pub mod identity;
 mod images;
 mod jobs;
+mod json_text;
 mod links;
 mod meter;
 mod openai;

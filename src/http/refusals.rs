@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::drawing::Spelled;
 use super::error::{ApiError, ErrorCode};
+use crate::domain::InvalidRequest;
 use crate::jobs::{Failure, JobState, Jobs, Owner, Progress, SubmitError, Work};
 use crate::pipeline::PipelineError;
 
@@ -10,12 +12,29 @@ use crate::pipeline::PipelineError;
 const COME_BACK_SECONDS: u64 = 5;
 
 /// What the model says against a request: the caller's affair, or nobody's.
-pub(super) fn by_model(error: &PipelineError) -> ApiError {
+pub(super) fn by_model(error: &PipelineError, spelled: Spelled) -> ApiError {
     if let Some(field) = error.field() {
+        let field = spelled.name(field, side_at_fault(error));
         return ApiError::new(ErrorCode::InvalidValue, error.to_string()).about(field);
     }
     tracing::error!(%error, "a request cannot be planned");
     ApiError::internal()
+}
+
+/// The side of a size that cannot be drawn; the first where both are at fault.
+fn side_at_fault(error: &PipelineError) -> Option<&'static str> {
+    let is_width = match *error {
+        PipelineError::Request(InvalidRequest::SizeMultiple {
+            width_px,
+            multiple_px,
+            ..
+        }) => !width_px.is_multiple_of(multiple_px),
+        PipelineError::FrozenSize {
+            asked, width_px, ..
+        } => asked.width_px() as usize != width_px,
+        _ => return None,
+    };
+    Some(if is_width { "width" } else { "height" })
 }
 
 /// Why a request was not admitted.

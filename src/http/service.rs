@@ -12,7 +12,7 @@ use super::host::AllowedHosts;
 use super::identity::Keys;
 use super::links::{LinkKey, Links};
 use super::refusals;
-use crate::config::{LimitsSettings, Settings};
+use crate::config::{LimitsSettings, OpenaiSettings, Settings};
 use crate::jobs::{Jobs, SubmitError, Work};
 use crate::pipeline::Planner;
 use crate::telemetry::Metrics;
@@ -44,7 +44,7 @@ pub(super) struct ServiceSettings {
     pub(super) body_read: Duration,
     pub(super) stall: Duration,
     pub(super) ttl: Duration,
-    pub(super) model_aliases: Vec<String>,
+    pub(super) openai: OpenaiSettings,
     pub(super) public_url: Option<String>,
     pub(super) allowed_hosts: AllowedHosts,
 }
@@ -67,7 +67,7 @@ impl Service {
                     body_read: Duration::from_secs(settings.server.body_read_seconds),
                     stall: Duration::from_secs(settings.worker.stall_seconds),
                     ttl: Duration::from_secs(settings.jobs.ttl_seconds),
-                    model_aliases: settings.openai.model_aliases.clone(),
+                    openai: settings.openai.clone(),
                     public_url: settings
                         .server
                         .public_url
@@ -156,14 +156,16 @@ impl Service {
         }
     }
 
-    /// Whether `asked` is the loaded model's name or an alias.
+    /// Whether `asked` is the loaded model's name, in any case and with `:latest` where tools for other servers add that; or
+    /// an alias; or nothing.
     pub(super) fn means_model(&self, asked: &str, planner: &Planner) -> bool {
-        asked == planner.facts().name
-            || self
-                .settings()
-                .model_aliases
-                .iter()
-                .any(|alias| alias == asked)
+        let asked = asked.trim();
+        let own = planner.facts().name.to_lowercase();
+        let lower = asked.to_lowercase();
+        asked.is_empty()
+            || lower == own
+            || lower.strip_suffix(":latest") == Some(own.as_str())
+            || self.settings().openai.has_alias(asked)
     }
 
     /// Holds that all pictures together stay within the bound of a request.

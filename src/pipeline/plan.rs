@@ -153,6 +153,10 @@ impl Planner {
             None
         };
         let tokenize = start.elapsed();
+        // The end mark alone. Cleaning can take away all of a prompt as well.
+        if prompt.found <= 1 {
+            warnings.push(Warning::EmptyPrompt);
+        }
         warnings.extend(cut("prompt", &prompt));
         warnings.extend(
             negative

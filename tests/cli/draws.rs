@@ -142,6 +142,19 @@ fn a_series_is_refused_before_it_is_drawn_when_one_of_its_names_is_in_the_way() 
 }
 
 #[test]
+fn an_empty_prompt_is_drawn_with_a_note_and_a_seed_of_minus_one_is_any() {
+    let desk = Desk::new();
+    for prompt in ["", " \t\n"] {
+        let words = [prompt, "--size", "64x32", "--json", "--seed", "-1"];
+        let told = json(&desk.draw_small(&words).done());
+        let image = &told["images"][0];
+        let warning = image["warnings"][0].as_str().unwrap();
+        assert!(warning.starts_with("prompt has no word"), "{warning}");
+        assert!(image["receipt"]["seed"].as_u64().unwrap() <= u64::from(u32::MAX));
+    }
+}
+
+#[test]
 fn the_seed_that_is_told_draws_the_picture_again() {
     let desk = Desk::new();
     let told = json(

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,28 @@ def a_picture_by_url_can_be_fetched(client: OpenAI) -> None:
         assert answer.headers["Content-Type"] == "image/png"
         fetched = answer.read()
     assert fetched == decoded(client.images.generate(prompt=PROMPT, extra_body={"seed": 43}).data[0])
+    # Programs that were written for these models read nothing else.
+    old = client.images.generate(model="dall-e-3", prompt=PROMPT).data[0]
+    assert old.url and not old.b64_json
+
+
+def a_url_opens_without_the_key_that_it_was_asked_for_with(strict: Service) -> None:
+    with OpenAI(base_url=f"{strict.url}/v1", api_key=KEY, max_retries=0) as client:
+        url = client.images.generate(prompt=PROMPT, response_format="url").data[0].url
+    with urllib.request.urlopen(url) as answer:
+        assert answer.read()[:4] == b"\x89PNG"
+    try:
+        urllib.request.urlopen(url.split("?")[0]).close()
+    except urllib.error.HTTPError as error:
+        assert error.code == 401
+    else:
+        raise AssertionError("without its signature the URL opens as well")
+
+
+def a_base_url_with_slashes_too_many_is_understood(service: Service) -> None:
+    for base in (f"{service.url}//v1/", f"{service.url}/v1//"):
+        with OpenAI(base_url=base, api_key="none", max_retries=0) as client:
+            assert client.images.generate(prompt=PROMPT).data
 
 
 def jpeg_and_webp_are_what_they_are_called(client: OpenAI) -> None:
@@ -169,7 +192,7 @@ def the_async_client_draws_and_streams(service: Service) -> None:
 def the_model_is_listed_and_known_by_its_aliases(client: OpenAI) -> None:
     (model,) = client.models.list()
     assert (model.object, model.owned_by) == ("model", "pixart")
-    for name in (model.id, "gpt-image-1", "dall-e-3"):
+    for name in (model.id, model.id.upper(), "gpt-image-1", "gpt-image-2.5-sunburst", "chatgpt-image-latest", "dall-e-3"):
         assert client.models.retrieve(name).id == model.id
         answer = client.images.generate(model=name, prompt=PROMPT)
         assert answer.model == model.id
@@ -384,6 +407,8 @@ CHECKS: list[Callable[..., None]] = [
     fields_beyond_the_sdk_s_own_are_understood,
     fields_without_effect_are_told_in_warnings,
     a_picture_by_url_can_be_fetched,
+    a_url_opens_without_the_key_that_it_was_asked_for_with,
+    a_base_url_with_slashes_too_many_is_understood,
     jpeg_and_webp_are_what_they_are_called,
     a_stream_has_previews_from_0_and_then_the_picture,
     a_stream_of_two_pictures_completes_twice,

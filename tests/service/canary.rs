@@ -40,7 +40,13 @@ fn is_silent(answer: &Answer) {
 
 /// Requests that are refused, each with the word somewhere in it.
 fn refused(post: impl Fn(&str) -> RequestBuilder) -> Vec<RequestBuilder> {
-    let mut requests = Vec::new();
+    let mut requests = vec![
+        post(&format!("/{CANARY}//images/generations?a={CANARY}")),
+        post(&format!(
+            "/v1/jobs/{CANARY}/images/0?expires=1&signature={CANARY}"
+        )),
+        post("/v1/models").header("host", format!("{CANARY}.example")),
+    ];
     for path in [
         "/v1/images",
         "/v1/images/generations",
@@ -48,7 +54,7 @@ fn refused(post: impl Fn(&str) -> RequestBuilder) -> Vec<RequestBuilder> {
         "/v1/images/estimate",
     ] {
         for body in [
-            secret(&json!({"seed": -1})),
+            secret(&json!({"seed": -2})),
             secret(&json!({"seed": CANARY})),
             secret(&json!({"model": CANARY})),
             secret(&json!({"stream": {CANARY: 1}})),

@@ -5,6 +5,7 @@ mod again;
 mod binary;
 mod canary;
 mod cancel;
+mod clients;
 mod contract;
 mod deadline;
 mod events;
