@@ -344,6 +344,6 @@ mod tests {
         assert!(error.contains("missing"), "{error}");
         settings.keys_file = "/dev/zero".into();
         let error = settings.read_file().unwrap_err().to_string();
-        assert!(error.contains("more than"), "{error}");
+        assert!(error.contains("it is a device"), "{error}");
     }
 }

@@ -380,7 +380,7 @@ mod tests {
         (
             429,
             "rate_limit_error",
-            &["queue_full", "deadline_too_short"],
+            &["queue_full", "results_full", "deadline_too_short"],
         ),
         (500, "server_error", &["inference_failed", "internal_error"]),
         (
