@@ -28,21 +28,21 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::config::{
-    Environment, FileCheck, ModelSettings, OpenvinoSettings, Precision, Settings,
-    TextEncoderResidency, cache_folder, openvino_folders,
+    Environment, FileCheck, ModelSettings, OpenvinoSettings, Precision, Settings, cache_folder,
+    openvino_folders,
 };
 use crate::convert::Progress;
 use crate::domain::{Decoder, ImageSize, Processor, Quality, RequestDefaults};
 use crate::engine::{CompileOptions, CompiledGraph, EngineError, InForce, Runtime};
 use crate::model::{
     Choice, Circumstances, Defaults, Digests, ForeignModel, HeldFiles, Manifest, ModelDirectory,
-    NotebookFiles, PipelineClass, TransformerSpec, VaeSpec, WeightsFormat, instruction_set,
+    ModelShapes, NotebookFiles, PipelineClass, WeightsFormat, instruction_set,
 };
-use crate::pipeline::{ModelFacts, Pipeline, Planner};
+use crate::pipeline::{MemoryLimit, ModelFacts, Pipeline, Planner};
+use bench::{shapes_of, shapes_of_foreign};
 pub use calibration_memory::NoMemoryToCalibrate;
 pub use core_dumps::forbid_core_dumps;
 pub use memory::NoMemory;
-use memory::{Demand, Weights};
 use names::{NameError, Names};
 use rules::{Added, Rules};
 pub use threads::threads;
@@ -71,6 +71,8 @@ pub struct Loaded {
     pub load: Duration,
     /// What it was read from, which the runtime has mapped into memory.
     pub files: Arc<HeldFiles>,
+    /// What bounds memory; none where nothing is known to.
+    pub memory: Option<MemoryLimit>,
 }
 
 impl App {
@@ -207,6 +209,7 @@ impl App {
         Ok(Loaded {
             pipeline,
             load: start.elapsed(),
+            memory: self.memory_limit(&parts),
             files: parts.files,
         })
     }
@@ -245,23 +248,6 @@ impl App {
         Ok(Arc::new(Planner::new(
             tokenizer, scheduler, facts, defaults,
         )))
-    }
-
-    /// Holds that the model fits into memory, on the device that has the process's own. Others have memory of theirs.
-    fn check_memory(&self, parts: &Parts) -> Result<(), NoMemory> {
-        if self.settings.openvino.device != "CPU" {
-            return Ok(());
-        }
-        let [text_encoder, transformer, vae_decoder] = parts.formats;
-        let demand = Demand {
-            text_encoder: Weights::of(&parts.text_encoder, text_encoder),
-            transformer: Weights::of(&parts.transformer, transformer),
-            vae_decoder: Weights::of(&parts.vae_decoder, vae_decoder),
-            pixels: u64::from(parts.defaults.width_px) * u64::from(parts.defaults.height_px),
-            precision: self.settings.openvino.precision,
-            resident_text_encoder: self.settings.model.text_encoder == TextEncoderResidency::Always,
-        };
-        memory::available_bytes().map_or(Ok(()), |available| demand.check(available))
     }
 }
 
@@ -312,7 +298,6 @@ impl Parts {
     fn of_own(directory: &ModelDirectory) -> Self {
         let manifest = directory.manifest();
         let at = |name: &str| directory.path().join(name);
-        let (transformer, vae) = (&manifest.transformer.spec, &manifest.vae_decoder.spec);
         Self {
             text_encoder: at(ModelDirectory::TEXT_ENCODER),
             transformer: at(ModelDirectory::TRANSFORMER),
@@ -348,7 +333,7 @@ impl Parts {
                     .tiny_vae_decoder
                     .as_ref()
                     .map(|tiny| narrow(tiny.spec.scaling_factor)),
-                ..facts(manifest.pipeline, transformer, vae)
+                ..facts(manifest.pipeline, shapes_of(manifest))
             },
         }
     }
@@ -376,18 +361,15 @@ impl Parts {
                 weights: "foreign".to_owned(),
                 digest: foreign.digest()?,
                 frozen_grid: foreign.frozen_grid,
-                ..facts(
-                    foreign.index.class,
-                    &foreign.transformer_spec,
-                    &foreign.vae_spec,
-                )
+                ..facts(foreign.index.class, shapes_of_foreign(foreign))
             },
         })
     }
 }
 
 /// The facts that follow from the shapes; the others are left empty.
-fn facts(class: PipelineClass, transformer: &TransformerSpec, vae: &VaeSpec) -> ModelFacts {
+fn facts(class: PipelineClass, shapes: ModelShapes) -> ModelFacts {
+    let (transformer, vae) = (&shapes.transformer, &shapes.vae);
     ModelFacts {
         name: String::new(),
         weights: String::new(),
@@ -405,6 +387,7 @@ fn facts(class: PipelineClass, transformer: &TransformerSpec, vae: &VaeSpec) -> 
         vae_scaling_factor: narrow(vae.scaling_factor),
         tiny_vae_scaling_factor: None,
         frozen_grid: None,
+        shapes,
     }
 }
 

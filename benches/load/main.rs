@@ -15,6 +15,7 @@ mod burst;
 mod cancel;
 mod client;
 mod hostile;
+mod limits;
 mod memory;
 mod overhead;
 mod overload;
@@ -22,6 +23,7 @@ mod report;
 mod samples;
 mod service;
 mod sigterm;
+mod sizes;
 mod statistics;
 
 use std::path::PathBuf;
@@ -32,8 +34,9 @@ use report::Report;
 use service::Binary;
 
 /// All scenarios, in the order in which they run.
-const SCENARIOS: [&str; 8] = [
-    "burst", "overload", "aborts", "cancel", "sigterm", "overhead", "memory", "hostile",
+const SCENARIOS: [&str; 10] = [
+    "burst", "overload", "aborts", "cancel", "sigterm", "overhead", "memory", "hostile", "sizes",
+    "limits",
 ];
 /// Threads of the client.
 const CLIENT_THREADS: usize = 2;
@@ -60,6 +63,8 @@ fn main() -> ExitCode {
                 "cancel" => cancel::run(&binary, &mut report).await,
                 "overhead" => overhead::run(&binary, &mut report).await,
                 "memory" => memory::run(&binary, &mut report).await,
+                "sizes" => sizes::run(&binary, &mut report).await,
+                "limits" => limits::run(&binary, &mut report).await,
                 "hostile" => hostile::run(&binary, &mut report).await,
                 "sigterm" => sigterm::run(&binary, &mut report).await,
                 _ => unreachable!("the list and the match have the same names"),

@@ -53,6 +53,7 @@ const KINDS = {
   conflicting_fields: "invalid",
   duplicate_field: "invalid",
   too_costly: "invalid",
+  too_large_for_memory: "invalid",
   body_too_large: "invalid",
   body_timeout: "broken",
   deadline_exceeded: "broken",

@@ -3,7 +3,7 @@
 import { body, json } from "./api.js";
 import { byId, make, say } from "./dom.js";
 import * as form from "./form.js";
-import { duration, sentence } from "./words.js";
+import { duration, gigabytes, sentence } from "./words.js";
 
 const REST_MS = 300;
 let timer;
@@ -57,9 +57,13 @@ export async function now({ afresh = false } = {}) {
   }
 }
 
-function tell({ predicted_seconds: drawing, wait_seconds: wait, tokens, warnings }) {
+// Memory is worth a word only where much of it is taken.
+const MUCH = 0.5;
+
+function tell({ predicted_seconds: drawing, wait_seconds: wait, memory, tokens, warnings }) {
   const time = drawing === null ? "Nothing was drawn yet: how long it takes is not known" : `Takes ${drawing < 0.95 ? "" : "about "}${duration(drawing)}`;
-  show(wait >= 0.5 ? `${time}, after ${duration(wait)} of waiting.` : `${time}.`, warnings.map(({ message }) => sentence(message)));
+  const room = memory && memory.needed_bytes > MUCH * memory.limit_bytes ? ` Needs ${gigabytes(memory.needed_bytes)} of ${gigabytes(memory.limit_bytes)} GB of memory.` : "";
+  show(`${time}${wait >= 0.5 ? `, after ${duration(wait)} of waiting` : ""}.${room}`, warnings.map(({ message }) => sentence(message)));
   byId("tokens").textContent = `${tokens.prompt.read} of ${tokens.prompt.limit} tokens`;
 }
 

@@ -31,7 +31,7 @@ export function build(facts, whenChanged) {
   byId("other-sizes").hidden = sizes.fixed !== null;
   const step = sizes.fixed || defaults.resolution_binning ? 1 : limits.size_multiple_px;
   for (const side of [field.width, field.height]) Object.assign(side, { step, min: step, max: limits.max_side_px });
-  byId("size-hint").textContent = `${step > 1 ? `Multiples of ${step}` : "Any"}, at most ${limits.max_side_px} a side. This model draws best at ${times(defaults.size)}.`;
+  byId("size-hint").textContent = `${step > 1 ? `Multiples of ${step}` : "Any"}, at most ${limits.max_side_px} a side.${memoryHint(limits)} This model draws best at ${times(defaults.size)}.`;
   field.scheduler.replaceChildren(...schedulers.map(({ name }) => make("option", { value: name }, name === "lcm" ? "LCM" : name === "dpmsolver++" ? "DPM++" : name)));
   byId("scheduler-field").hidden = schedulers.length < 2;
   field.decoder.replaceChildren(...decoders.map((name) => make("option", { value: name }, name === "full" ? "Full" : "Tiny")));
@@ -60,6 +60,9 @@ function reset() {
   suitScheduler();
   takeSize(capabilities.sizes.fixed ?? defaults.size);
 }
+
+/** Where memory ends before the sides do. */
+const memoryHint = ({ max_square_px: most, max_side_px: longest }) => (most && most < longest ? ` Memory suffices for ${times(`${most}x${most}`)}.` : "");
 
 const scheduler = () => capabilities.schedulers.find(({ name }) => name === field.scheduler.value) ?? capabilities.schedulers[0];
 

@@ -16,6 +16,9 @@ export function brief(seconds) {
   return seconds < 100 ? `${seconds.toFixed(1)} s` : duration(seconds);
 }
 
+/** 1500000000 → "1.5". */
+export const gigabytes = (bytes) => (bytes / 1e9).toFixed(1);
+
 export const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 
 /** "128x96" → "128 × 96". */

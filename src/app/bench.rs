@@ -3,33 +3,39 @@
 use anyhow::Result;
 
 use super::{App, Model, Parts, networks};
-use crate::bench::ModelShapes;
 use crate::engine::{Graph, Runtime};
-use crate::model::Part;
+use crate::model::{ForeignModel, Manifest, ModelShapes, Part};
 
 impl Model {
     /// The shapes of its networks.
     pub fn shapes(&self) -> ModelShapes {
         match self {
-            Self::Own(directory) => {
-                let manifest = directory.manifest();
-                ModelShapes {
-                    text_encoder: manifest.text_encoder.spec.clone(),
-                    transformer: manifest.transformer.spec.clone(),
-                    vae: manifest.vae_decoder.spec.clone(),
-                    tiny_vae: manifest
-                        .tiny_vae_decoder
-                        .as_ref()
-                        .map(|tiny| tiny.spec.clone()),
-                }
-            }
-            Self::Foreign(foreign) => ModelShapes {
-                text_encoder: foreign.text_encoder_spec.clone(),
-                transformer: foreign.transformer_spec.clone(),
-                vae: foreign.vae_spec.clone(),
-                tiny_vae: None,
-            },
+            Self::Own(directory) => shapes_of(directory.manifest()),
+            Self::Foreign(foreign) => shapes_of_foreign(foreign),
         }
+    }
+}
+
+/// The shapes of a converted model.
+pub(super) fn shapes_of(manifest: &Manifest) -> ModelShapes {
+    ModelShapes {
+        text_encoder: manifest.text_encoder.spec.clone(),
+        transformer: manifest.transformer.spec.clone(),
+        vae: manifest.vae_decoder.spec.clone(),
+        tiny_vae: manifest
+            .tiny_vae_decoder
+            .as_ref()
+            .map(|tiny| tiny.spec.clone()),
+    }
+}
+
+/// The shapes of a model that was made elsewhere.
+pub(super) fn shapes_of_foreign(foreign: &ForeignModel) -> ModelShapes {
+    ModelShapes {
+        text_encoder: foreign.text_encoder_spec.clone(),
+        transformer: foreign.transformer_spec.clone(),
+        vae: foreign.vae_spec.clone(),
+        tiny_vae: None,
     }
 }
 

@@ -185,7 +185,7 @@ impl App {
         options: &CalibrationOptions,
     ) -> Result<()> {
         let openvino = &self.settings.openvino;
-        let Some(available) = memory::available_bytes() else {
+        let Some(available) = memory::available_bytes(None) else {
             return Ok(());
         };
         if openvino.device != "CPU" {

@@ -11,12 +11,13 @@ use serde::Serialize;
 
 use super::memory::{self, Demand, NoMemory, Weights};
 use super::pulled::work_folder;
-use crate::bench::{ImageToEstimate, ModelShapes, Throughput};
+use crate::bench::{ImageToEstimate, Throughput};
 use crate::config::Precision;
 use crate::convert::{ComponentPlan, ComponentWeights, ConversionPlan, ConvertError, Header};
 use crate::domain::ImageSize;
 use crate::model::{
-    ModelIndex, NoSpace, PipelineClass, bytes_below, check_free_space, free_bytes, resolved,
+    ModelIndex, ModelShapes, NoSpace, PipelineClass, bytes_below, check_free_space, free_bytes,
+    resolved,
 };
 use crate::pull::{Inspection, PullError, WeightsHeader};
 
@@ -176,7 +177,7 @@ pub fn needs(
     };
     let folder = existing(output);
     let demand = demand(plan, precision);
-    let available = memory::available_bytes();
+    let available = memory::available_bytes(None);
     let shortage = available.and_then(|bytes| demand.check(bytes).err());
     Needs {
         fetch_bytes,

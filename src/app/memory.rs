@@ -1,4 +1,4 @@
-//! Too little memory is told before a model is loaded, not by the kernel in the middle of it.
+//! Too little memory is told before a model is loaded, not by the kernel in the middle of it; and what bounds an image is found out.
 //!
 //! What is counted is a lower bound of anonymous memory: the copy of the weights that the device packs for itself, and the VAE's
 //! largest activations at the model's own size. The IR is mapped, its pages can go. So what is refused does not fit; what is
@@ -7,12 +7,16 @@
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::config::Precision;
+use super::{App, Loaded, Parts};
+use crate::config::{Precision, Settings, TextEncoderResidency};
 use crate::model::WeightsFormat;
-use crate::telemetry::memory_limit_bytes;
+use crate::pipeline::{MemoryBudget, MemoryLimit};
+use crate::telemetry::{ProcessMemory, memory_limit_bytes};
+use crate::worker;
 
 /// Bytes of activations for each pixel of the picture: the VAE's last level has 128 channels of f32, input and output at a time.
 const ACTIVATION_BYTES_PER_PIXEL: u64 = 2 * 128 * 4;
@@ -37,6 +41,67 @@ pub(super) struct Demand {
     pub(super) precision: Precision,
     /// Whether the text encoder stays while pictures are drawn.
     pub(super) resident_text_encoder: bool,
+}
+
+impl App {
+    /// Holds that the model fits into memory, on the device that has the process's own. Others have memory of theirs.
+    pub(super) fn check_memory(&self, parts: &Parts) -> Result<(), NoMemory> {
+        if self.settings.openvino.device != "CPU" {
+            return Ok(());
+        }
+        available_bytes(self.settings.limits.memory_bytes())
+            .map_or(Ok(()), |available| self.demand(parts).check(available))
+    }
+
+    fn demand(&self, parts: &Parts) -> Demand {
+        let [text_encoder, transformer, vae_decoder] = parts.formats;
+        Demand {
+            text_encoder: Weights::of(&parts.text_encoder, text_encoder),
+            transformer: Weights::of(&parts.transformer, transformer),
+            vae_decoder: Weights::of(&parts.vae_decoder, vae_decoder),
+            pixels: u64::from(parts.defaults.width_px) * u64::from(parts.defaults.height_px),
+            precision: self.settings.openvino.precision,
+            resident_text_encoder: self.settings.model.text_encoder == TextEncoderResidency::Always,
+        }
+    }
+
+    /// What bounds the memory of images that a loaded model draws. None for other devices, and where the system shows nothing.
+    pub(super) fn memory_limit(&self, parts: &Parts) -> Option<MemoryLimit> {
+        if self.settings.openvino.device != "CPU" {
+            return None;
+        }
+        let limit = hard_limit(self.settings.limits.memory_bytes());
+        // Without any, what the machine has left beside what this process has already.
+        let machine = || Some(machine_left()? + ProcessMemory::now()?.anonymous_bytes);
+        let demand = self.demand(parts);
+        let packed = |weights: Weights| weights.packed_bytes(demand.precision);
+        let text_encoder = packed(demand.text_encoder);
+        let (now, later) = match self.settings.model.text_encoder {
+            TextEncoderResidency::Always => (text_encoder, 0),
+            // It has left before the first step.
+            TextEncoderResidency::OnDemand
+                if self.settings.model.text_encoder_idle_seconds == 0 =>
+            {
+                (0, 0)
+            }
+            TextEncoderResidency::OnDemand => (0, text_encoder),
+        };
+        Some(MemoryLimit {
+            bytes: limit.or_else(machine)?,
+            is_hard: limit.is_some(),
+            kept_bytes: 0,
+            unpacked_bytes: now + packed(demand.transformer) + packed(demand.vae_decoder),
+            text_encoder_bytes: later,
+        })
+    }
+}
+
+impl Loaded {
+    /// Measures what images may take of memory, and holds that from then on; none where nothing bounds it.
+    pub fn measure_memory(&mut self) -> Option<MemoryBudget> {
+        let planner = Arc::clone(self.pipeline.planner());
+        worker::measure_memory(self.memory?, &planner, &mut self.pipeline, false)
+    }
 }
 
 impl Weights {
@@ -177,12 +242,41 @@ impl fmt::Display for NoMemory {
 
 impl std::error::Error for NoMemory {}
 
-/// What this process may still take: what the system has left, and no more than its control group's limit. None where neither
-/// is told.
-pub(super) fn available_bytes() -> Option<u64> {
-    let told = fs::read_to_string("/proc/meminfo").ok();
-    let left = told.as_deref().and_then(left_in);
-    match (left, memory_limit_bytes()) {
+/// Kept results take one of so many parts of the memory limit at most.
+const KEPT_SHARE: u64 = 8;
+
+/// What kept results may take: no more than an eighth of the memory limit, or images would have no room beside them.
+pub(super) fn kept_bytes(settings: &Settings, hard_limit: Option<u64>) -> usize {
+    let most = settings.jobs.max_memory_bytes();
+    let share = hard_limit.and_then(|limit| usize::try_from(limit / KEPT_SHARE).ok());
+    share.map_or(most, |share| most.min(share))
+}
+
+/// The limit for images beside which results are kept.
+pub(super) fn beside_results(limit: MemoryLimit, settings: &Settings) -> MemoryLimit {
+    let hard_limit = limit.is_hard.then_some(limit.bytes);
+    MemoryLimit {
+        kept_bytes: kept_bytes(settings, hard_limit) as u64,
+        ..limit
+    }
+}
+
+/// The limit that the settings name, and the control group's: the lower one.
+pub(super) fn hard_limit(settings: Option<u64>) -> Option<u64> {
+    match (settings, memory_limit_bytes()) {
+        (Some(settings), Some(group)) => Some(settings.min(group)),
+        (settings, group) => settings.or(group),
+    }
+}
+
+/// What the machine has left.
+fn machine_left() -> Option<u64> {
+    left_in(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// What this process may still take: what the system has left, and no more than its limit. None where neither is told.
+pub(super) fn available_bytes(settings: Option<u64>) -> Option<u64> {
+    match (machine_left(), hard_limit(settings)) {
         (Some(left), Some(limit)) => Some(left.min(limit)),
         (left, limit) => left.or(limit),
     }
@@ -268,10 +362,24 @@ mod tests {
     }
 
     #[test]
+    fn kept_results_leave_room_for_images() {
+        let settings = Settings::default();
+        assert_eq!(kept_bytes(&settings, None), 256 << 20);
+        assert_eq!(kept_bytes(&settings, Some(8 << 30)), 256 << 20);
+        assert_eq!(kept_bytes(&settings, Some(512 << 20)), 64 << 20);
+    }
+
+    #[test]
+    fn the_lower_limit_is_in_force() {
+        assert!(hard_limit(Some(1 << 20)).is_some_and(|bytes| bytes <= 1 << 20));
+        assert_eq!(hard_limit(None), memory_limit_bytes());
+    }
+
+    #[test]
     fn what_the_system_has_left_is_read() {
         let meminfo = "MemTotal:  24592 kB\nMemFree:  1 kB\nMemAvailable:   20480 kB\n";
         assert_eq!(left_in(meminfo), Some(20 << 20));
         assert_eq!(left_in("MemTotal: 1 kB\n"), None);
-        assert!(available_bytes().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(available_bytes(None).is_some_and(|bytes| bytes > 1 << 20));
     }
 }

@@ -281,7 +281,8 @@ impl Compiling<'_> {
         let graph = compile()?;
         let computes = graph.in_force().clone();
         let Some((input, shape)) = fixed else {
-            return Ok((Box::new(graph), computes));
+            // What it keeps of large images can be given back by giving it back.
+            return Ok((Box::new(coming(Some(graph), compile)), computes));
         };
         let any = self.again(runtime, xml, inputs, None);
         let graph = ShapedGraph::new(

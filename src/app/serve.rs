@@ -19,11 +19,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{App, descriptors};
+use super::{App, descriptors, memory};
 use crate::config::Settings;
 use crate::convert::Progress;
 use crate::domain::{GenerateRequest, Generated, Prompt};
-use crate::engine::{Runtime, give_back_memory};
+use crate::engine::{Runtime, give_back_memory, restore_reserve};
 use crate::http::server::{ServerLimits, serve};
 use crate::http::{Service, VITAL, metrics_router, router};
 use crate::jobs::{Bounds, Jobs, Stop};
@@ -120,7 +120,9 @@ async fn run(
     let closing = Arc::new(AtomicBool::new(false));
     let metrics = Metrics::new(settings.queue.capacity);
     metrics.set_variants_measured_elsewhere(app.variants_elsewhere);
-    let (jobs, assignments) = Jobs::new(bounds(&settings), metrics.clone());
+    let hard_limit = memory::hard_limit(settings.limits.memory_bytes());
+    metrics.set_memory_limit(hard_limit.unwrap_or(0));
+    let (jobs, assignments) = Jobs::new(bounds(&settings, hard_limit), metrics.clone());
     let worker = worker::spawn(
         build(app, notebook_files, metrics.clone(), Arc::clone(&closing)),
         assignments,
@@ -262,6 +264,9 @@ fn build(
             "the model is loaded"
         );
         Ok(Built {
+            memory: loaded
+                .memory
+                .map(|limit| memory::beside_results(limit, app.settings())),
             generate: Box::new(Unchanged {
                 pipeline: loaded.pipeline,
                 files: loaded.files,
@@ -298,6 +303,10 @@ impl Generate for Unchanged {
         self.pipeline.read_ahead(prompt, watch)
     }
 
+    fn keep_within(&mut self, bytes: u64) {
+        self.pipeline.keep_within(bytes);
+    }
+
     fn rest(&mut self, now: Instant) -> AtRest {
         self.pipeline.rest(now)
     }
@@ -329,11 +338,11 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener> {
         .with_context(|| format!("cannot listen on {address}: choose another address with {key}"))
 }
 
-fn bounds(settings: &Settings) -> Bounds {
+fn bounds(settings: &Settings, hard_limit: Option<u64>) -> Bounds {
     Bounds {
         capacity: settings.queue.capacity,
         ttl: Duration::from_secs(settings.jobs.ttl_seconds),
-        max_memory_bytes: settings.jobs.max_memory_bytes(),
+        max_memory_bytes: memory::kept_bytes(settings, hard_limit),
         max_kept: settings.jobs.max_kept,
         owners: settings.auth.keys.len().max(1),
     }
@@ -364,6 +373,11 @@ async fn sweep(jobs: Jobs) {
         let has_moved = moves.has_changed().unwrap_or(false);
         moves.mark_unchanged();
         if rest.is_due(now, has_moved || jobs.running().is_some()) {
+            if restore_reserve() {
+                tracing::warn!(
+                    "memory was so short that the service took its reserve; it is a reserve again"
+                );
+            }
             let _ = tokio::task::spawn_blocking(give_back_memory).await;
         }
     }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::MemoryWatch;
 use super::report::{CaseReport, StageReport};
 use super::statistics::median;
-use super::{MemoryWatch, ModelShapes};
 use crate::domain::{GenerateRequest, Steps, Timings};
+use crate::model::ModelShapes;
 use crate::pipeline::{Generate as _, Pipeline, PipelineError, Watch};
 
 /// What is drawn, and how often.

@@ -3,8 +3,8 @@
 //! What it reaches is measured as matrix products ([`super::matmul_peak`]) and scaled by two shares that whole models were seen to
 //! have. It is a first idea, good to a third; [`super::measure`] measures.
 
-use super::ModelShapes;
 use crate::domain::{Decoder, ImageSize};
+use crate::model::ModelShapes;
 
 /// Share of the matmul peak that whole stages reach: 0.82 (a step) to 1.01 (the VAE) on two cores of an AMD EPYC without AMX
 /// (`benches/results/2026-11-28-amd-epyc.md`).
@@ -59,7 +59,7 @@ impl Throughput {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::flops::tests::published;
+    use crate::model::published;
 
     /// Measured on two cores: 95.8 s at a peak of 437 GFLOP/s (AMD EPYC), 44.7 s at 1.98 TFLOP/s (Intel Xeon with AMX).
     #[test]

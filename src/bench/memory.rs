@@ -3,13 +3,14 @@
 //! Anonymous pages are what the process needs of the machine; file-backed ones (mapped weights) are the page cache's, which
 //! the system takes back when others need it. Linux tells both in `/proc/self/status`; elsewhere there is nothing to tell.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::telemetry::ProcessMemory;
 
 /// A reading costs tens of microseconds: one in a hundred of the time at most.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -38,10 +39,7 @@ struct Shared {
 
 impl Shared {
     fn read(&self) {
-        let Some(now) = fs::read_to_string("/proc/self/status")
-            .ok()
-            .and_then(|status| parse(&status))
-        else {
+        let Some(now) = ProcessMemory::now() else {
             return;
         };
         self.anonymous
@@ -90,33 +88,9 @@ impl Drop for MemoryWatch {
     }
 }
 
-/// `RssAnon` and `RssFile` of a `/proc/…/status`, which are in KiB.
-fn parse(status: &str) -> Option<MemoryPeak> {
-    let field = |name: &str| {
-        let rest = status.lines().find_map(|line| line.strip_prefix(name))?;
-        let kib: u64 = rest.split_whitespace().next()?.parse().ok()?;
-        kib.checked_mul(1024)
-    };
-    Some(MemoryPeak {
-        anonymous_bytes: field("RssAnon:")?,
-        file_backed_bytes: field("RssFile:")?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_status_is_read_and_one_without_the_fields_is_none() {
-        let status = "Name:\tpixart\nVmHWM:\t 9 kB\nRssAnon:\t    2048 kB\nRssFile:\t1 kB\n";
-        let expected = MemoryPeak {
-            anonymous_bytes: 2 << 20,
-            file_backed_bytes: 1024,
-        };
-        assert_eq!(parse(status), Some(expected));
-        assert_eq!(parse("Name:\tpixart\n"), None);
-    }
 
     #[cfg(target_os = "linux")]
     #[test]

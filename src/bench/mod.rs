@@ -6,7 +6,6 @@
 mod cases;
 mod compare;
 mod estimate;
-mod flops;
 mod memory;
 mod peak;
 mod report;
@@ -16,7 +15,6 @@ mod table;
 pub use cases::{Case, measure};
 pub use compare::{Comparison, Ratio, compare};
 pub use estimate::{ImageToEstimate, Throughput};
-pub use flops::{ModelShapes, StageFlops};
 pub use memory::{MemoryPeak, MemoryWatch};
 pub use peak::{Effort, PeakError, PeakOptions, matmul_peak};
 pub use report::{CaseReport, Machine, Report, SCHEMA, StageReport};

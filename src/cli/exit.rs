@@ -13,8 +13,8 @@ use crate::convert::ConvertError;
 use crate::domain::InvalidRequest;
 use crate::engine::{EngineError, Scarcity};
 use crate::model::{AddedTokensError, ModelError, SchedulerConfigError};
-use crate::pipeline::PipelineError;
 use crate::pipeline::tokenizer::TokenizerError;
+use crate::pipeline::{PipelineError, TooLargeForMemory};
 use crate::pull::PullError;
 use crate::quantize::QuantizeError;
 use crate::shown::shown;
@@ -37,7 +37,7 @@ const OUTPUT: u8 = 5;
 const INFERENCE: u8 = 6;
 /// The hub cannot be reached, or is busy: another attempt may succeed, which no other code says.
 const HUB: u8 = 7;
-/// The machine or the container has too little memory for the model and the settings.
+/// The machine or the container has too little memory for the model and the settings, or for an image of this size.
 const MEMORY: u8 = 8;
 /// Stopped by Ctrl-C.
 pub(super) const INTERRUPTED: u8 = 130;
@@ -53,7 +53,7 @@ Exit codes:
   5    the output cannot be written
   6    a network failed, or gave numbers that are not finite
   7    the hub cannot be reached, or is busy: try again
-  8    too little memory for this model with these settings
+  8    too little memory for this model with these settings, or for this size
   130  stopped by Ctrl-C";
 
 /// The output cannot be written: the one failure that the command line adds of its own.
@@ -183,7 +183,10 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref::<EngineError>() {
         return Some(engine_code(error));
     }
-    if cause.is::<NoMemory>() || cause.is::<NoMemoryToCalibrate>() {
+    if cause.is::<NoMemory>()
+        || cause.is::<NoMemoryToCalibrate>()
+        || cause.is::<TooLargeForMemory>()
+    {
         return Some(MEMORY);
     }
     if cause.is::<InvalidRequest>()

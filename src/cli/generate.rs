@@ -128,6 +128,7 @@ impl Generate {
         self.model.warn_of_unused(&model);
         let mut loaded = ManuallyDrop::new(app.load(&mut runtime, &model)?);
         let first = draft.complete(loaded.pipeline.planner().defaults());
+        check_memory(&mut loaded, &first)?;
         interrupt.attended(|| self.draw(&mut loaded, &first, &outputs, &notes, &interrupt))
     }
 
@@ -225,6 +226,16 @@ fn seed(text: &str) -> Result<Seed, String> {
         let most = u64::MAX;
         format!("it must be an integer from 0 to {most}, or -1 for a random one, as without --seed")
     })
+}
+
+/// Holds that an image fits into memory before it is drawn. What the model itself has against the request is said first.
+fn check_memory(loaded: &mut Loaded, request: &GenerateRequest) -> Result<()> {
+    let Some(budget) = loaded.measure_memory() else {
+        return Ok(());
+    };
+    let planner = loaded.pipeline.planner();
+    let plan = planner.plan(request)?;
+    Ok(planner.check_memory(request, plan.drawn_size, budget)?)
 }
 
 /// The format that a file's ending promises; PNG where it promises none.

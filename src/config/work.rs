@@ -41,6 +41,8 @@ pub struct LimitsSettings {
     pub max_steps: u32,
     /// Pictures · width · height · steps / 10^6 of one request; guidance above 1 counts twice.
     pub max_megapixel_steps: u32,
+    /// Memory that the process may take; 0 is what its control group allows, or what the machine has left.
+    pub memory_mib: u64,
 }
 
 /// `[worker]`
@@ -79,6 +81,7 @@ impl Default for LimitsSettings {
             max_side_px: 2048,
             max_steps: 100,
             max_megapixel_steps: 200,
+            memory_mib: 0,
         }
     }
 }
@@ -132,7 +135,15 @@ impl JobsSettings {
     }
 }
 
+/// 16 TiB: no machine has more.
+const MOST_MEMORY_MIB: u64 = 16 << 20;
+
 impl LimitsSettings {
+    /// The memory limit of the settings, where they have one.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        (self.memory_mib > 0).then(|| self.memory_mib << 20)
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         within("limits.max_images", self.max_images, 1..=100, "pictures")?;
         within(
@@ -147,6 +158,12 @@ impl LimitsSettings {
             self.max_megapixel_steps,
             1..=1_000_000,
             "megapixels times steps",
+        )?;
+        within(
+            "limits.memory_mib",
+            self.memory_mib,
+            0..=MOST_MEMORY_MIB,
+            "MiB; 0 is found out",
         )
     }
 }

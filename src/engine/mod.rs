@@ -4,6 +4,7 @@
 //! other implementation, the fake of the tests.
 
 mod compiled;
+mod data_limit;
 mod end;
 mod error;
 mod graph;
@@ -17,10 +18,11 @@ mod scarcity;
 mod shaped;
 
 pub use compiled::{CompileOptions, CompiledGraph, InForce};
+pub use data_limit::{ReserveAllocator, lift_data_limit, limit_data, restore_reserve};
 pub use end::end_process;
 pub use error::EngineError;
 pub use graph::{Elements, Graph, Port, Tensor};
-pub use memory::give_back_memory;
+pub use memory::{give_back_large_blocks, give_back_memory};
 pub use on_demand::OnDemandGraph;
 pub use profile::{ProfileOptions, ProfiledNode};
 pub use runtime::{DeviceInfo, Runtime};

@@ -61,6 +61,7 @@ impl Runtime {
     /// # Errors
     /// When none has it, it does not load, or it is too old.
     pub fn load(folders: &[PathBuf]) -> Result<Self, EngineError> {
+        super::give_back_large_blocks();
         let library = folders
             .iter()
             .find_map(|folder| find_library(folder))

@@ -34,6 +34,11 @@ impl ShapedGraph {
 }
 
 impl Graph for ShapedGraph {
+    /// Gives back the one that takes any shape, whose memory grows with what is drawn.
+    fn release(&mut self) -> bool {
+        self.general.release()
+    }
+
     fn input(&self, name: &str) -> Option<Port> {
         self.shaped.input(name).or_else(|| self.general.input(name))
     }

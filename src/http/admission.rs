@@ -18,7 +18,7 @@ use super::refusals;
 use super::service::Service;
 use crate::domain::{Compression, GenerateRequest, RequestDraft, Seed};
 use crate::jobs::{AskedBy, Attachment, Claim, Keeping, Lingering, Order, Work};
-use crate::pipeline::{Plan, Planner};
+use crate::pipeline::{MemoryBudget, Plan, Planner};
 
 /// How long a job waits for the client whose read has timed out, to ask again. The SDKs come back within 8 seconds.
 const LINGER: Duration = Duration::from_secs(15);
@@ -60,6 +60,7 @@ pub(super) struct Planned {
     pub(super) plan: Plan,
     pub(super) planner: Arc<Planner>,
     pub(super) work: Work,
+    pub(super) memory: Option<MemoryBudget>,
 }
 
 /// Holds a request against the model and the limits, without admitting it.
@@ -96,13 +97,20 @@ fn plan_here(service: &Service, drawing: &DrawingRequest) -> Result<Planned, Api
     let plan = planner
         .plan(&request)
         .map_err(|error| refusals::by_model(&error, drawing.spelled))?;
-    let work = Work::of(&request, plan.drawn_size);
+    let work = Work::of(&request, &plan);
     service.check_cost(work, drawing.images)?;
+    let memory = service.jobs().health().memory();
+    if let Some(budget) = memory {
+        planner
+            .check_memory(&request, plan.drawn_size, budget)
+            .map_err(|error| refusals::by_memory(&error, drawing.spelled))?;
+    }
     Ok(Planned {
         request,
         plan,
         planner,
         work,
+        memory,
     })
 }
 

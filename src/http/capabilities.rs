@@ -20,6 +20,7 @@ pub(super) async fn capabilities(State(service): State<Service>) -> Result<Respo
     let facts = planner.facts();
     let defaults = planner.defaults();
     let settings = service.settings();
+    let memory = service.jobs().health().memory();
     let formats: Vec<Value> = OutputFormat::ALL
         .into_iter()
         .map(|format| {
@@ -47,6 +48,10 @@ pub(super) async fn capabilities(State(service): State<Service>) -> Result<Respo
             "max_side_px": settings.limits.max_side_px,
             "max_steps": settings.limits.max_steps,
             "max_megapixel_steps": settings.limits.max_megapixel_steps,
+            "memory_bytes": memory.map(|budget| budget.limit_bytes),
+            "max_square_px": memory
+                .and_then(|budget| planner.largest_square(budget))
+                .map(|size| size.width_px().min(settings.limits.max_side_px)),
             "max_prompt_chars": Prompt::MAX_CHARS,
             "max_body_bytes": settings.max_body_bytes,
             "max_tokens": planner.max_tokens(),

@@ -56,6 +56,8 @@ pub enum ErrorCode {
     ConflictingFields,
     /// More pixels and steps than one request may ask for.
     TooCostly,
+    /// An image that memory does not suffice for.
+    TooLargeForMemory,
     /// An idempotency key that came with another request before.
     IdempotencyKeyReused,
     /// No place to wait in.
@@ -88,7 +90,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code there is.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::InvalidJson,
         Self::InvalidRequest,
         Self::InvalidApiKey,
@@ -109,6 +111,7 @@ impl ErrorCode {
         Self::DuplicateField,
         Self::ConflictingFields,
         Self::TooCostly,
+        Self::TooLargeForMemory,
         Self::IdempotencyKeyReused,
         Self::QueueFull,
         Self::ResultsFull,
@@ -164,6 +167,11 @@ impl ErrorCode {
                 "conflicting_fields",
             ),
             Self::TooCostly => (StatusCode::UNPROCESSABLE_ENTITY, INVALID, "too_costly"),
+            Self::TooLargeForMemory => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                INVALID,
+                "too_large_for_memory",
+            ),
             Self::IdempotencyKeyReused => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 INVALID,
@@ -373,6 +381,7 @@ mod tests {
                 "duplicate_field",
                 "conflicting_fields",
                 "too_costly",
+                "too_large_for_memory",
                 "idempotency_key_reused",
             ],
         ),

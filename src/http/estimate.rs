@@ -43,6 +43,10 @@ pub(super) async fn estimate(
         "steps": request.steps.count(),
         "guidance_scale": answer::number(request.guidance.scale()),
         "n": drawing.images,
+        "memory": planned.memory.map(|budget| json!({
+            "needed_bytes": budget.needed_bytes(planned.plan.cost),
+            "limit_bytes": budget.limit_bytes,
+        })),
         "megapixel_steps": megapixel_steps(planned.work, drawing.images),
         "tokens": {
             "prompt": tokens(&planned.plan.prompt, limit),

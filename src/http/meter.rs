@@ -40,7 +40,9 @@ impl Drop for Meter {
 /// How a refusal counts.
 pub(super) fn outcome(code: ErrorCode) -> RequestOutcome {
     match code {
-        ErrorCode::BodyTooLarge | ErrorCode::TooCostly => RequestOutcome::TooLarge,
+        ErrorCode::BodyTooLarge | ErrorCode::TooCostly | ErrorCode::TooLargeForMemory => {
+            RequestOutcome::TooLarge
+        }
         ErrorCode::QueueFull | ErrorCode::ResultsFull | ErrorCode::DeadlineTooShort => {
             RequestOutcome::QueueFull
         }

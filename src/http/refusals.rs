@@ -6,7 +6,7 @@ use super::drawing::Spelled;
 use super::error::{ApiError, ErrorCode};
 use crate::domain::InvalidRequest;
 use crate::jobs::{Failure, JobState, Jobs, Owner, Progress, SubmitError, Work};
-use crate::pipeline::PipelineError;
+use crate::pipeline::{PipelineError, TooLargeForMemory};
 
 /// A caller comes back after so many seconds when nobody can say when.
 const COME_BACK_SECONDS: u64 = 5;
@@ -35,6 +35,13 @@ fn side_at_fault(error: &PipelineError) -> Option<&'static str> {
         _ => return None,
     };
     Some(if is_width { "width" } else { "height" })
+}
+
+/// Memory does not suffice for it, here and now; the same request will not fit a moment later.
+pub(super) fn by_memory(error: &TooLargeForMemory, spelled: Spelled) -> ApiError {
+    ApiError::new(ErrorCode::TooLargeForMemory, error.to_string())
+        .about(spelled.name("size", None))
+        .should_retry(false)
 }
 
 /// Why a request was not admitted.

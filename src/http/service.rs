@@ -184,7 +184,7 @@ impl Service {
         Err(ApiError::new(
             ErrorCode::TooCostly,
             format!(
-                "n · width · height · steps is {cost:.1} million{} and the limit is {limit}: {advice}",
+                "the request costs {cost:.1} megapixel-steps{} and the limit is {limit}: {advice}",
                 if work.passes > 1 {
                     " (guidance counts twice)"
                 } else {
@@ -204,7 +204,7 @@ impl Service {
     }
 }
 
-/// `n · width · height · steps / 10^6`, twice that while guidance is active.
+/// What the networks compute for a request, in megapixel-steps of the model's own size, decoding included.
 pub(super) fn megapixel_steps(work: Work, images: u32) -> f64 {
-    work.pixels as f64 * work.steps as f64 * f64::from(work.passes) * f64::from(images) / 1e6
+    work.megapixel_steps() * f64::from(images)
 }

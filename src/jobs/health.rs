@@ -5,7 +5,7 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::pipeline::Planner;
+use crate::pipeline::{MemoryBudget, Planner};
 use crate::telemetry::Metrics;
 
 /// What the worker is at.
@@ -43,6 +43,7 @@ pub struct Health {
     leaving: AtomicBool,
     draining: AtomicBool,
     planner: RwLock<Option<Arc<Planner>>>,
+    memory: RwLock<Option<MemoryBudget>>,
     metrics: Metrics,
 }
 
@@ -55,6 +56,7 @@ impl Health {
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             planner: RwLock::new(None),
+            memory: RwLock::new(None),
             metrics,
         }
     }
@@ -80,6 +82,22 @@ impl Health {
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .clone()
+    }
+
+    /// What images may take of memory; none where nothing bounds it, and before it was measured.
+    pub fn memory(&self) -> Option<MemoryBudget> {
+        *self
+            .memory
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The worker has measured what images may take.
+    pub fn measured(&self, memory: Option<MemoryBudget>) {
+        *self
+            .memory
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = memory;
     }
 
     /// The worker enters a phase.

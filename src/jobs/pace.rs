@@ -1,20 +1,23 @@
 //! How long pictures take here: moving averages of what was measured, scaled to what is asked.
 //!
-//! The network's time grows with the pixels and, by attention, a little faster. Sizes that were drawn before are
-//! predicted from their own averages, others from the nearest size in proportion to the pixels: good to some ten percent
-//! where the sizes are alike, and never used for more than answers to "how long".
+//! Sizes that were drawn before are predicted from their own averages. Others are predicted by what the networks compute for them,
+//! attention included ([`ImageCost`]): on the line through the two nearest sizes, which has what every call costs at any size, or in
+//! proportion to the one there is. Never used for more than answers to "how long".
 
 use std::time::Duration;
 
-use crate::domain::{Decoder, GenerateRequest, ImageSize, Timings};
+use crate::domain::{Decoder, GenerateRequest, Timings};
+use crate::pipeline::{ImageCost, Plan};
 
 /// Weight of the newest measurement. The first picture of a size is slower than the next ones; three later it is forgotten.
 const NEWEST: f64 = 0.4;
 /// Sizes remembered, the least recently drawn leaving first.
 const SIZES: usize = 32;
+/// Costs whose logarithms are nearer than this say nothing of how time grows: a factor of 1.5.
+const ALIKE: f64 = 0.4;
 
 /// What one picture costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Work {
     /// Pixels drawn, before any resize.
     pub pixels: u64,
@@ -24,17 +27,27 @@ pub struct Work {
     pub passes: u32,
     /// What makes pixels of latents.
     pub decoder: Decoder,
+    /// What the networks compute for it.
+    pub cost: ImageCost,
 }
 
 impl Work {
-    /// The cost of a request that is drawn at `drawn_size`.
-    pub fn of(request: &GenerateRequest, drawn_size: ImageSize) -> Self {
+    /// The cost of a request that is drawn by `plan`.
+    pub fn of(request: &GenerateRequest, plan: &Plan) -> Self {
+        let size = plan.drawn_size;
         Self {
-            pixels: u64::from(drawn_size.width_px()) * u64::from(drawn_size.height_px()),
+            pixels: u64::from(size.width_px()) * u64::from(size.height_px()),
             steps: request.steps.count(),
             passes: if request.guidance.is_active() { 2 } else { 1 },
             decoder: request.decoder,
+            cost: plan.cost,
         }
+    }
+
+    /// Denoising and decoding together, in megapixel-steps of the model's own size.
+    pub fn megapixel_steps(&self) -> f64 {
+        let passes = self.steps as f64 * f64::from(self.passes);
+        passes * self.cost.pass + self.cost.decode
     }
 }
 
@@ -49,6 +62,9 @@ pub struct Pace {
 #[derive(Debug)]
 struct SizePace {
     pixels: u64,
+    pass_cost: f64,
+    /// By each decoder, as far as it was used.
+    decode_cost: [f64; 2],
     /// One pass of one step.
     pass_seconds: Average,
     /// The VAE and encoding, by each decoder.
@@ -86,6 +102,8 @@ impl Pace {
             Some(index) => self.sizes.remove(index),
             None => SizePace {
                 pixels: work.pixels,
+                pass_cost: work.cost.pass,
+                decode_cost: [0.0; 2],
                 pass_seconds: Average::default(),
                 finish_seconds: [Average::default(); 2],
             },
@@ -95,6 +113,7 @@ impl Pace {
             size.pass_seconds
                 .observe(timings.denoise().as_secs_f64() / passes);
         }
+        size.decode_cost[work.decoder as usize] = work.cost.decode;
         size.finish_seconds[work.decoder as usize]
             .observe((timings.vae_decode + timings.png_encode).as_secs_f64());
         self.sizes.push(size);
@@ -105,35 +124,63 @@ impl Pace {
 
     /// Time of one picture; none before the first was drawn.
     pub fn predict(&self, work: Work) -> Option<Duration> {
-        let distance = |size: &SizePace| (size.pixels as f64 / work.pixels as f64).ln().abs();
-        let nearest = self
+        let passes = work.steps as f64 * f64::from(work.passes);
+        let steps = self
             .sizes
             .iter()
-            .min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
-        let scale = work.pixels as f64 / nearest.pixels as f64;
-        let passes = work.steps as f64 * f64::from(work.passes);
+            .filter_map(|size| Some((size.pass_cost, size.pass_seconds.0?)));
+        let pass = by_cost(steps, work.cost.pass);
+        // By what this decoder has taken; by the other one before it has decoded any.
+        let finishes = |decoder: usize| {
+            self.sizes.iter().filter_map(move |size| {
+                Some((size.decode_cost[decoder], size.finish_seconds[decoder].0?))
+            })
+        };
         let decoder = work.decoder as usize;
-        // By the nearest size that this decoder has decoded; by the other decoder before it has decoded any.
-        let by_it = self.sizes.iter().filter_map(|size| {
-            Some((
-                size,
-                work.pixels as f64 / size.pixels as f64 * size.finish_seconds[decoder].0?,
-            ))
+        let finish = by_cost(finishes(decoder), work.cost.decode).or_else(|| {
+            let nearest = self.sizes.iter().min_by(|a, b| {
+                let distance =
+                    |size: &SizePace| (size.pixels as f64 / work.pixels as f64).ln().abs();
+                distance(a).total_cmp(&distance(b))
+            })?;
+            let scale = work.pixels as f64 / nearest.pixels as f64;
+            Some(scale * nearest.finish_seconds[1 - decoder].seconds())
         });
-        let by_it = by_it.min_by(|(a, _), (b, _)| distance(a).total_cmp(&distance(b)));
-        let finish = by_it.map_or_else(
-            || scale * nearest.finish_seconds[1 - decoder].seconds(),
-            |(_, seconds)| seconds,
-        );
+        if self.sizes.is_empty() {
+            return None;
+        }
         let seconds =
-            self.text_seconds.seconds() + scale * passes * nearest.pass_seconds.seconds() + finish;
+            self.text_seconds.seconds() + passes * pass.unwrap_or(0.0) + finish.unwrap_or(0.0);
         Some(Duration::from_secs_f64(seconds))
     }
+}
+
+/// The seconds of what costs `cost`, by `known` pairs of cost and seconds.
+///
+/// Between two of them, and beyond, on the line through the two nearest: a call of a network takes some time whatever its size. Never
+/// more than in proportion to the nearest, nor less than that one took where the cost is larger: two sizes that are alike, measured by a
+/// clock, would else promise anything for a third.
+fn by_cost(known: impl Iterator<Item = (f64, f64)>, cost: f64) -> Option<f64> {
+    let mut known: Vec<(f64, f64)> = known.collect();
+    let distance = |&(there, _): &(f64, f64)| (there / cost).ln().abs();
+    known.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+    let &(near_cost, near) = known.first()?;
+    let proportional = near * cost / near_cost;
+    let Some(&(far_cost, far)) = known
+        .iter()
+        .find(|&&(far_cost, _)| (far_cost / near_cost).ln().abs() > ALIKE)
+    else {
+        return Some(proportional);
+    };
+    let slope = (far - near) / (far_cost - near_cost);
+    let on_the_line = near + slope * (cost - near_cost);
+    Some(on_the_line.clamp(near.min(proportional), near.max(proportional)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::ImageMemory;
 
     fn timings(step: u64, steps: usize, finish: u64) -> Timings {
         Timings {
@@ -150,6 +197,11 @@ mod tests {
             steps,
             passes,
             decoder: Decoder::Full,
+            cost: ImageCost {
+                pass: pixels as f64,
+                decode: pixels as f64,
+                memory: ImageMemory::default(),
+            },
         }
     }
 
@@ -192,10 +244,7 @@ mod tests {
         assert!((seconds(&pace, tiny) - 4.6).abs() < 1e-9);
         assert!((seconds(&pace, full) - 6.5).abs() < 1e-9);
         // What it took at another size says more than what the other decoder took at this one.
-        let large = Work {
-            pixels: 1 << 22,
-            ..full
-        };
+        let large = work(1 << 22, 4, 1);
         pace.observe(large, &timings(4000, 4, 9000));
         let tiny = Work {
             decoder: Decoder::Tiny,
@@ -211,6 +260,38 @@ mod tests {
         pace.observe(work(1 << 14, 4, 1), &timings(10, 4, 20));
         assert!((seconds(&pace, work(1 << 14, 4, 1)) - 0.56).abs() < 1e-9);
         assert!((seconds(&pace, work(1 << 20, 4, 1)) - 6.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn sizes_never_drawn_are_predicted_by_what_they_compute() {
+        // A call takes 10 ms at any size, and a microsecond for each unit of its cost: for four times the pixels six times as many.
+        let costs = |factor: f64| ImageCost {
+            pass: 1e3 * factor,
+            decode: 1e3 * factor,
+            memory: ImageMemory::default(),
+        };
+        let at = |pixels: u64, factor: f64| Work {
+            cost: costs(factor),
+            ..work(pixels, 1, 1)
+        };
+        let mut pace = Pace::default();
+        pace.observe(at(1 << 14, 1.0), &timings(11, 1, 11));
+        // One size says nothing of what a call costs anyway: in proportion.
+        assert!((seconds(&pace, at(1 << 16, 6.0)) - 0.632).abs() < 1e-9);
+        pace.observe(at(1 << 16, 6.0), &timings(16, 1, 16));
+        for (pixels, factor, each) in [
+            (1 << 18, 60.0, 70.0),
+            (1 << 15, 2.0, 12.0),
+            (1 << 12, 0.2, 10.2),
+        ] {
+            let expected = 0.5 + 2.0 * each / 1e3;
+            let found = seconds(&pace, at(pixels, factor));
+            assert!((found - expected).abs() < 1e-9, "{factor}: {found}");
+        }
+        // A clock that went wrong at one of them promises nothing absurd.
+        pace.observe(at(1 << 17, 20.0), &timings(1, 1, 1));
+        let found = seconds(&pace, at(1 << 18, 60.0));
+        assert!((0.502..0.507).contains(&found), "{found}");
     }
 
     #[test]

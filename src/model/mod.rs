@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows OpenVINO. Every number that comes from a file is checked once, here, before anything is sized by it.
 
+mod activations;
 mod added_tokens;
 mod bins;
 pub mod charsmap;
@@ -26,11 +27,13 @@ mod python_json;
 mod quantization;
 pub mod scheduler_config;
 pub mod sentencepiece;
+mod shapes;
 mod spec;
 mod stamp;
 pub mod tokenizer_json;
 mod unused;
 
+pub use activations::value_bytes;
 pub use added_tokens::{AddedToken, AddedTokens, AddedTokensError, BaseVocabulary};
 pub use bins::Bins;
 pub use choice::{Choice, Circumstances, Standing, VARIANTS, variants};
@@ -60,6 +63,9 @@ pub(crate) use python_json::from_python;
 pub use quantization::{CalibrationEntry, Quantization, QuantizationMode};
 pub use scheduler_config::{SchedulerConfig, SchedulerConfigError};
 pub use sentencepiece::{SentencePieceError, SentencePieceModel};
+#[cfg(test)]
+pub(crate) use shapes::tests::published;
+pub use shapes::{ModelShapes, StageFlops};
 pub use spec::{TextEncoderSpec, TinyVaeSpec, TransformerSpec, VaeSpec};
 pub(crate) use stamp::{Stamp, sample};
 pub use unused::UnusedTensors;

@@ -25,6 +25,8 @@ pub(super) struct Denoise<'a> {
     pub(super) text: &'a Both<Embeddings>,
     pub(super) request: &'a GenerateRequest,
     pub(super) drawn_size: ImageSize,
+    /// Whether the tiny decoder may make previews.
+    pub(super) previews: bool,
 }
 
 impl Denoise<'_> {
@@ -66,7 +68,7 @@ impl Denoise<'_> {
             let took = start.elapsed();
             times.push(took);
             let denoised = stepped.denoised.view();
-            let preview = if watch.wants_preview(step) {
+            let preview = if self.previews && watch.wants_preview(step) {
                 self.decoders.preview(denoised, self.facts, watch)
             } else {
                 None

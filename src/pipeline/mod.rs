@@ -9,12 +9,14 @@
 
 mod added_words;
 pub mod caption;
+mod cost;
 mod denoise;
 mod embedding_cache;
 mod embedding_store;
 pub mod encode;
 mod error;
 pub mod guidance;
+mod memory;
 pub mod noise;
 pub mod pixels;
 mod plan;
@@ -31,18 +33,21 @@ use std::time::{Duration, Instant};
 
 use ndarray::Array4;
 
+pub use cost::{ImageCost, ImageMemory};
 pub use embedding_store::{EmbeddingStore, OpenError};
 pub use error::PipelineError;
+pub use memory::{MemoryBudget, MemoryLimit, TooLargeForMemory};
 pub use plan::{Plan, Planner, TokenCount};
 pub use preview::{LatentToRgb, PreviewFit, preview_file};
 pub use text::TextKeeping;
 pub use watch::{Event, Unwatched, Watch};
 
 use crate::domain::{
-    GenerateRequest, Generated, ImageSize, Processor, Prompt, Receipt, Timings, Warning,
+    Decoder, GenerateRequest, Generated, ImageSize, Processor, Prompt, Receipt, Timings, Warning,
 };
 use crate::engine::{Graph, Tensor};
-use crate::model::PipelineClass;
+use crate::model::{ModelShapes, PipelineClass, value_bytes};
+use memory::Held;
 use pixels::Rgb8;
 use text::{Reading, TextEncoder};
 use vae::Decoders;
@@ -70,6 +75,9 @@ pub trait Generate {
     ) -> Result<Duration, PipelineError> {
         Ok(Duration::ZERO)
     }
+
+    /// Lets the networks hold no more than `bytes` for images, beside what they hold now.
+    fn keep_within(&mut self, _bytes: u64) {}
 
     /// Puts away what has not been used for long at `now`. To be called when there is nothing to draw.
     fn rest(&mut self, _now: Instant) -> AtRest {
@@ -123,6 +131,8 @@ pub struct ModelFacts {
     pub vae_scaling_factor: f32,
     /// The same before the tiny decoder; none where the model has no such decoder.
     pub tiny_vae_scaling_factor: Option<f32>,
+    /// The shapes of the networks.
+    pub shapes: ModelShapes,
     /// Rows and columns of image tokens, the only ones that a traced transformer draws.
     pub frozen_grid: Option<(usize, usize)>,
 }
@@ -145,6 +155,7 @@ pub struct Pipeline {
     text: TextEncoder,
     transformer: Box<dyn Graph>,
     decoders: Decoders,
+    held: Held,
 }
 
 impl Pipeline {
@@ -158,6 +169,32 @@ impl Pipeline {
                 full: networks.vae_decoder,
                 tiny: networks.tiny_vae_decoder,
             },
+            held: Held::default(),
+        }
+    }
+
+    /// Gives back what networks keep of larger images, where this one needs the room. Returns whether previews by the tiny decoder have
+    /// room as well.
+    fn make_room(&mut self, request: &GenerateRequest, plan: &Plan, wants_previews: bool) -> bool {
+        let back = self.held.draw(plan.cost.memory, request.decoder);
+        if back.transformer {
+            self.transformer.release();
+        }
+        if back.decoders[Decoder::Full as usize] {
+            self.decoders.full.release();
+        }
+        if let Some(tiny) = &mut self.decoders.tiny
+            && back.decoders[Decoder::Tiny as usize]
+        {
+            tiny.release();
+        }
+        let facts = self.planner.facts();
+        wants_previews && self.decoders.tiny.is_some() && {
+            let value_bytes = value_bytes(&facts.precision);
+            let bytes = facts
+                .shapes
+                .decoder_bytes(plan.drawn_size, Decoder::Tiny, value_bytes);
+            self.held.preview(bytes)
         }
     }
 
@@ -255,6 +292,8 @@ impl Generate for Pipeline {
         let planner = Arc::clone(&self.planner);
         let facts = planner.facts();
         let plan = planner.plan(request)?;
+        let wants_previews = (0..plan.steps).any(|step| watch.wants_preview(step));
+        let previews = self.make_room(request, &plan, wants_previews);
         let mut warnings = plan.warnings;
         let mut timings = Timings {
             tokenize: plan.tokenize,
@@ -276,6 +315,7 @@ impl Generate for Pipeline {
             text: &text,
             request,
             drawn_size: plan.drawn_size,
+            previews,
         }
         .run(&mut timings.steps, watch)?;
         // Decoding takes the most memory of all.
@@ -315,6 +355,10 @@ impl Generate for Pipeline {
             text.read_ahead(&ids, reading)
         })?;
         Ok(start.elapsed().saturating_sub(timings.text_encoder_load))
+    }
+
+    fn keep_within(&mut self, bytes: u64) {
+        self.held = Held::within(bytes);
     }
 
     fn rest(&mut self, now: Instant) -> AtRest {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::cost::ImageCost;
 use super::schedule::{Schedule, ScheduleError};
 use super::text::Both;
 use super::tokenizer::{PromptTokenizer, PromptTokens};
@@ -38,6 +39,8 @@ pub struct Plan {
     pub negative_prompt: Option<TokenCount>,
     /// What can be told before the picture is there.
     pub warnings: Vec<Warning>,
+    /// What the networks compute and hold for one image.
+    pub cost: ImageCost,
     pub(super) schedule: Schedule,
     /// Token ids at their true lengths.
     pub(super) ids: Both<Vec<i64>>,
@@ -169,6 +172,7 @@ impl Planner {
             prompt: TokenCount::of(&prompt),
             negative_prompt: negative.as_ref().map(TokenCount::of),
             warnings,
+            cost: self.cost(request, drawn_size),
             schedule,
             ids: Both {
                 prompt: prompt.ids,
@@ -185,7 +189,7 @@ impl Planner {
     }
 
     /// The size that a request is drawn at: its own, or its aspect bin's.
-    fn drawn_size(&self, request: &GenerateRequest) -> Result<ImageSize, PipelineError> {
+    pub(super) fn drawn_size(&self, request: &GenerateRequest) -> Result<ImageSize, PipelineError> {
         let drawn = if request.resolution_binning {
             self.bins()
                 .ok_or(PipelineError::NoBins {
@@ -343,6 +347,7 @@ mod tests {
             vae_scaling_factor: 0.5,
             tiny_vae_scaling_factor: None,
             frozen_grid: None,
+            shapes: crate::model::published(),
         }
     }
 

@@ -20,6 +20,7 @@ use prometheus::{
 pub use prometheus::proto::MetricFamily;
 
 use super::labels::{JobOutcome, RequestOutcome, RestartReason, Stage};
+use super::process::ProcessMemory;
 use super::shelf::{Shelf, counter_of, whole};
 
 /// Seconds of what takes as long as a picture, and of waiting for it: from a tenth (the embedded model at few steps) to the ten
@@ -84,6 +85,8 @@ struct Series {
     text: TextSeries,
     sizes_prepared: IntCounter,
     size_preparation: Counter,
+    memory_limit: Gauge,
+    memory_peak: Gauge,
     model_load: Gauge,
     variants_elsewhere: IntGauge,
     build_info: IntGaugeVec,
@@ -252,8 +255,15 @@ impl Metrics {
         self.0.build_info.with_label_values(&values).set(1);
     }
 
+    /// The memory limit in force; 0 is none.
+    pub fn set_memory_limit(&self, bytes: u64) {
+        self.0.memory_limit.set(bytes as f64);
+    }
+
     /// The state of all series now, sorted by name.
     pub fn gather(&self) -> Vec<MetricFamily> {
+        let peak = ProcessMemory::now().map_or(0, |memory| memory.peak_bytes);
+        self.0.memory_peak.set(peak as f64);
         self.0.registry.gather()
     }
 
@@ -364,6 +374,14 @@ impl Series {
             size_preparation: shelf.seconds(
                 "size_preparation_seconds_total",
                 "Seconds that the first steps of such pictures took beyond the others.",
+            ),
+            memory_limit: shelf.gauge(
+                "memory_limit_bytes",
+                "The memory limit in force: of the settings or the process' control group; 0 where none is set.",
+            ),
+            memory_peak: shelf.gauge(
+                "memory_peak_bytes",
+                "The most memory that was resident at once since the start; 0 where the system does not show it.",
             ),
             model_load: shelf.gauge(
                 "model_load_seconds",
@@ -521,6 +539,7 @@ mod tests {
             "pixart_jobs_finished_total",
             "pixart_log_lines_dropped_total",
             "pixart_memory_limit_bytes",
+            "pixart_memory_peak_bytes",
             "pixart_model_load_seconds",
             "pixart_predicted_wait_seconds",
             "pixart_prompt_cache_bytes",
@@ -645,7 +664,7 @@ mod tests {
             assert_eq!(series.get(&key).map(String::as_str), Some("0"), "{key}");
         }
         for (key, value) in &series {
-            let of_machine = ["pixart_cpus", "pixart_memory_limit_bytes"].contains(&key.as_str());
+            let of_machine = ["pixart_cpus", "pixart_memory_peak_bytes"].contains(&key.as_str());
             let stands =
                 of_machine || key.starts_with("process_") || key == "pixart_queue_capacity";
             assert!(stands || value == "0", "{key} {value}");

@@ -8,6 +8,7 @@ mod log_queue;
 mod logging;
 mod machine;
 mod metrics;
+mod process;
 mod shelf;
 
 pub use cpu_quota::{cpu_quota, threads_of_quota};
@@ -15,3 +16,4 @@ pub use labels::{JobOutcome, RequestOutcome, RestartReason, Stage};
 pub use logging::{LogError, Logging, end_log, log_panics, say_beside_log, say_last};
 pub use machine::{cpus, memory_limit_bytes};
 pub use metrics::{BuildInfo, MetricFamily, Metrics};
+pub use process::ProcessMemory;

@@ -31,11 +31,6 @@ impl Shelf {
             "Jobs that may wait beside the running one.",
         );
         capacity.set(whole(queue_capacity));
-        let memory_limit = self.gauge(
-            "memory_limit_bytes",
-            "The memory limit of the process' control group; 0 where none is set.",
-        );
-        memory_limit.set(machine::memory_limit_bytes().unwrap_or(0) as f64);
         let cpus = self.level(
             "cpus",
             "Cores that the process may use, quotas and affinity considered.",

@@ -4,6 +4,7 @@
 //! (a panic, an error of the runtime, files that were written over) the worker builds them anew before it draws again. Until it has, nobody is admitted.
 
 mod draw;
+mod memory;
 mod sizes;
 mod warm_up;
 
@@ -18,8 +19,9 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::jobs::{Assignments, Ending, Failure, Job, Phase, Stop, Turn};
-use crate::pipeline::{Generate, LatentToRgb, PipelineError, Planner};
+use crate::pipeline::{Generate, LatentToRgb, MemoryLimit, PipelineError, Planner};
 use crate::telemetry::{Metrics, RestartReason};
+pub use memory::measure_memory;
 use sizes::Sizes;
 
 /// The thread's name, as debuggers and `top -H` show it.
@@ -38,6 +40,8 @@ pub struct Built {
     pub planner: Arc<Planner>,
     /// Time of reading and compiling.
     pub load: Duration,
+    /// What bounds memory; none where nothing does.
+    pub memory: Option<MemoryLimit>,
 }
 
 /// Why the worker never became ready.
@@ -231,6 +235,8 @@ where
     fn build_and_warm_up(&mut self, phase: Phase) -> Result<Ready, StartError<E>> {
         let health = self.assignments.health();
         health.enter(phase);
+        // What was freed goes first, and the data limit is for drawing: loading takes more for a moment, as it did at the start.
+        memory::make_room();
         let mut built = (self.build)().map_err(StartError::Build)?;
         self.metrics.model_loaded(built.load);
         health.loaded(Arc::clone(&built.planner));
@@ -249,6 +255,11 @@ where
         if self.assignments.closed() {
             return Err(StartError::Stopped);
         }
+        let budget = built.memory.and_then(|limit| {
+            let generate = built.generate.as_mut();
+            measure_memory(limit, &built.planner, generate, self.warm_up)
+        });
+        self.assignments.health().measured(budget);
         self.assignments.health().enter(Phase::Ready);
         let own_size = self.warm_up.then(|| built.planner.defaults().size);
         Ok(Ready {

@@ -93,7 +93,7 @@ fn draw(
     let mut picture = generate.generate(&request, watch)?;
     // What it took to read the prompt beforehand belongs to the picture.
     picture.timings.text_encode += read;
-    let work = Work::of(&request, plan.drawn_size);
+    let work = Work::of(&request, &plan);
     watch.assignments.measured(work, &picture);
     Ok(())
 }

@@ -21,7 +21,7 @@ use pixart::pipeline::{
 };
 
 use crate::support::fake_graph::{FakeGraph, ShapeOf};
-use crate::support::{decode_png, project};
+use crate::support::{decode_png, project, shapes};
 
 const CHANNELS: usize = 4;
 const FACTOR: usize = 8;
@@ -49,6 +49,7 @@ fn facts() -> ModelFacts {
         vae_scaling_factor: 0.5,
         tiny_vae_scaling_factor: None,
         frozen_grid: None,
+        shapes: shapes(),
     }
 }
 

@@ -42,7 +42,7 @@ impl Serving {
     }
 
     /// The same under a limit of the shell's, such as `-n 100`.
-    fn limited(limit: &str, flags: &[&str]) -> Self {
+    pub(super) fn limited(limit: &str, flags: &[&str]) -> Self {
         let pixart = pixart_at_home();
         let variables = pixart.get_envs();
         let mut shell = Command::new("bash");
@@ -103,6 +103,19 @@ impl Serving {
             .posting("/v1/images", body)
             .header("accept", "image/png");
         send(request).await.is(200).body
+    }
+
+    /// Memory that is resident now.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: u64 = line
+            .unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap();
+        kib * 1024
     }
 
     /// Waits until the metrics are as the test wants them.

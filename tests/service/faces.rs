@@ -1,10 +1,11 @@
 //! What an answer looks like, who gets one, and from where.
 
+use pixart::domain::{Decoder, ImageSize};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Answer, Server, Studio, Trouble, red, red_with, send};
-use crate::support::decode_png;
+use crate::support::{decode_png, shapes};
 
 async fn accepting(server: &Server, path: &str, accept: &str, more: &Value) -> Answer {
     let request = server.posting(path, &red_with(1, more));
@@ -221,13 +222,21 @@ async fn an_estimate_tells_time_and_cost_and_draws_nothing() {
         (&told["scheduler"], &told["guidance_scale"]),
         (&json!("lcm"), &json!(3.0))
     );
+    // In units of the model's own size, 128x128: two images, five steps of two passes each, and decoding.
+    let [own, drawn] = [128, 512].map(|side| ImageSize::new(side, side).unwrap());
+    let shapes = shapes();
+    let unit = shapes.pass_cost(own);
+    let pass = shapes.pass_cost(drawn) / unit;
+    let decode = shapes.decode_cost(drawn, Decoder::Full) / unit;
     let cost = told["megapixel_steps"].as_f64().unwrap();
-    assert!((cost - 2.0 * 2.0 * 5.0 * 0.262_144).abs() < 1e-9, "{cost}");
+    let expected = 2.0 * 0.016_384 * (10.0 * pass + decode);
+    assert!((cost - expected).abs() < 1e-9, "{cost}");
     let wait = told["wait_seconds"].as_f64().unwrap();
     assert!((3.0..=4.0).contains(&wait), "{wait}");
-    // 16 times the pixels, 5 steps of two passes each, two pictures: a step of the known size takes a second.
+    // A step of the known size takes a second, and one of 16 times the pixels more than 16 times as long, by attention.
     let drawing = told["predicted_seconds"].as_f64().unwrap();
-    assert!((drawing - 320.0).abs() < 1.0, "{drawing}");
+    assert!(pass > 16.0);
+    assert!((drawing / (20.0 * pass) - 1.0).abs() < 0.01, "{drawing}");
     let prompt = &told["tokens"]["prompt"];
     assert_eq!(
         (&prompt["read"], &prompt["limit"]),
@@ -258,7 +267,7 @@ async fn an_estimate_tells_time_and_cost_and_draws_nothing() {
 async fn more_than_one_request_may_cost_is_refused_with_what_would_do() {
     let studio = Studio::open();
     let server = Server::start(&studio, &[("limits.max_megapixel_steps", "1")]).await;
-    // 64 · 16384 = 1.05 million.
+    // 64 · 16384 = 1.05 million, and decoding.
     for path in [
         "/v1/images",
         "/v1/images/estimate",

@@ -37,7 +37,7 @@ fn order(keeping: Keeping) -> Order {
     let first = draft.complete(PLANNER.defaults());
     let plan = PLANNER.plan(&first).unwrap();
     Order {
-        work: Work::of(&first, plan.drawn_size),
+        work: Work::of(&first, &plan),
         first,
         images: 1,
         partial_images: 0,

@@ -16,6 +16,7 @@ mod follows;
 mod jobs;
 mod line;
 mod log;
+mod memory;
 mod page;
 mod residency;
 mod schema;

@@ -16,13 +16,13 @@ use pixart::domain::{
 use pixart::engine::EngineError;
 use pixart::model::{PipelineClass, SchedulerConfig};
 use pixart::pipeline::tokenizer::PromptTokenizer;
-use pixart::pipeline::{Event, Generate, ModelFacts, PipelineError, Planner, Watch};
+use pixart::pipeline::{Event, Generate, MemoryLimit, ModelFacts, PipelineError, Planner, Watch};
 use pixart::pipeline::{encode, pixels};
 use pixart::worker::Built;
 use tokio::sync::watch;
 
 use super::within;
-use crate::support::project;
+use crate::support::{project, shapes};
 
 /// How often one that waits looks whether it is still wanted: as often as the engine.
 const LOOK: Duration = Duration::from_millis(1);
@@ -57,6 +57,7 @@ pub(super) struct Scene {
     holds_builds: bool,
     /// Builds that are going to fail.
     bad_builds: usize,
+    memory: Option<MemoryLimit>,
     /// Builds that were begun.
     pub(super) builds: usize,
 }
@@ -136,6 +137,19 @@ impl Studio {
         self.change(|scene| scene.bad_builds = count);
     }
 
+    /// What is built from now on draws within this limit.
+    pub(super) fn limit_memory(&self, bytes: u64) {
+        let limit = MemoryLimit {
+            bytes,
+            // The tests' own process goes on allocating.
+            is_hard: false,
+            kept_bytes: 0,
+            unpacked_bytes: 0,
+            text_encoder_bytes: 0,
+        };
+        self.change(|scene| scene.memory = Some(limit));
+    }
+
     /// Waits until the scene is as the test wants it.
     pub(super) async fn until(&self, mut what: impl FnMut(&Scene) -> bool) {
         let mut scene = self.0.scene.subscribe();
@@ -176,6 +190,7 @@ impl Studio {
             }),
             planner,
             load: Duration::from_millis(5),
+            memory: self.look(|scene| scene.memory),
         })
     }
 
@@ -256,6 +271,7 @@ pub(super) fn planner() -> Planner {
         vae_scaling_factor: 0.5,
         tiny_vae_scaling_factor: None,
         frozen_grid: None,
+        shapes: shapes(),
     };
     Planner::new(tokenizer, scheduler, facts, defaults)
 }

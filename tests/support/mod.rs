@@ -12,7 +12,10 @@ use pixart::app::{App, Loaded};
 use pixart::config::{Environment, Settings};
 use pixart::convert::{ComponentWeights, ConvertOptions, Progress, convert};
 use pixart::engine::Runtime;
-use pixart::model::{ModelDirectory, NotebookFiles, WeightsFormat};
+use pixart::model::{
+    ModelDirectory, ModelShapes, NotebookFiles, TextEncoderSpec, TinyVaeSpec, TransformerSpec,
+    VaeSpec, WeightsFormat,
+};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
@@ -46,6 +49,17 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
         } else {
             fs::copy(entry.path(), target).unwrap();
         }
+    }
+}
+
+/// The shapes of sketchbook's networks, for models that are fakes.
+pub(crate) fn shapes() -> ModelShapes {
+    let text = |path: &str| fs::read_to_string(project("models/sketchbook").join(path)).unwrap();
+    ModelShapes {
+        text_encoder: TextEncoderSpec::from_json(&text("text_encoder/config.json")).unwrap(),
+        transformer: TransformerSpec::from_json(&text("transformer/config.json")).unwrap(),
+        vae: VaeSpec::from_json(&text("vae/config.json")).unwrap(),
+        tiny_vae: Some(TinyVaeSpec::from_json(&text("tiny_vae/config.json")).unwrap()),
     }
 }
 

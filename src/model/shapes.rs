@@ -1,4 +1,4 @@
-//! FLOPs of each stage, from the shapes of the networks alone.
+//! FLOPs of each stage, and what they cost beside each other, from the shapes of the networks alone.
 //!
 //! Counted is what the published architecture computes in matrix products and convolutions, a multiplication and an addition
 //! as two; norms, activations and softmax are left out (below 1 % of the time's arithmetic). An implementation that gets by
@@ -7,14 +7,18 @@
 //!
 //! Legend: `d` width, `T` text tokens that a network is given, `L` image tokens, `P` pixels of a level.
 
+use super::{TextEncoderSpec, TinyVaeSpec, TransformerSpec, VaeSpec};
 use crate::domain::{Decoder, ImageSize};
-use crate::model::{TextEncoderSpec, TinyVaeSpec, TransformerSpec, VaeSpec};
 
 /// Width of the sinusoidal embedding of a timestep or a size (diffusers 0.42 `embeddings.py`, `num_channels=256`).
 const SINUSOIDAL: u64 = 256;
 
+/// FLOPs of other matrix products that take as long as one of self-attention: 1.8 on two cores of an AMD Zen 5 (published shapes,
+/// 1024×1024, OpenVINO 2026.4.1), 2.1 on two of an Intel Xeon with AMX.
+const ATTENTION_COST: f64 = 2.0;
+
 /// The shapes of a model's networks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelShapes {
     /// T5.
     pub text_encoder: TextEncoderSpec,
@@ -51,6 +55,21 @@ impl ModelShapes {
         }
     }
 
+    /// What one sample costs in one call of the transformer, in FLOPs of matrix products: its self-attention counts [`ATTENTION_COST`]
+    /// times. Text is left out: it hardly counts, and is not known everywhere.
+    pub fn pass_cost(&self, size: ImageSize) -> f64 {
+        let attention = self.self_attention_flops(size) as f64;
+        self.step_flops(size, 0) as f64 + (ATTENTION_COST - 1.0) * attention
+    }
+
+    /// What decoding costs in the same unit; by the full decoder where there is no tiny one.
+    pub fn decode_cost(&self, size: ImageSize, decoder: Decoder) -> f64 {
+        match (decoder, &self.tiny_vae) {
+            (Decoder::Tiny, Some(tiny)) => tiny_flops(tiny, size) as f64,
+            _ => self.vae_flops(size) as f64,
+        }
+    }
+
     /// The self-attention of one sample in one call of the transformer, scores and values alone: `4·L²·d` a block.
     pub fn self_attention_flops(&self, size: ImageSize) -> u64 {
         let l = self.image_tokens(size);
@@ -58,7 +77,7 @@ impl ModelShapes {
         self.transformer.num_layers as u64 * 4 * l * l * width
     }
 
-    fn image_tokens(&self, size: ImageSize) -> u64 {
+    pub(super) fn image_tokens(&self, size: ImageSize) -> u64 {
         let token_px = (self.vae.scale_factor() * self.transformer.patch_size) as u64;
         u64::from(size.width_px()) / token_px * (u64::from(size.height_px()) / token_px)
     }
@@ -164,10 +183,10 @@ fn tiny_flops(spec: &TinyVaeSpec, size: ImageSize) -> u64 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in crate::bench) fn published() -> ModelShapes {
+    pub(crate) fn published() -> ModelShapes {
         ModelShapes {
             text_encoder: TextEncoderSpec {
                 d_model: 4096,
