@@ -21,6 +21,9 @@ pub fn share(count: usize, work: impl Fn() + Sync) {
 }
 
 /// What `each` makes of every item, in their order, on up to `count` threads.
+///
+/// # Panics
+/// Where `each` does.
 pub fn map<I: Sync, T: Send>(items: &[I], count: usize, each: impl Fn(&I) -> T + Sync) -> Vec<T> {
     let made: Vec<Mutex<Option<T>>> = items.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
@@ -42,6 +45,9 @@ pub fn map<I: Sync, T: Send>(items: &[I], count: usize, each: impl Fn(&I) -> T +
 }
 
 /// Does `other` on a thread of its own while `here` is done on this one; before it where the system gives no thread.
+///
+/// # Panics
+/// Where one of them does.
 pub fn beside<A: Send, B>(other: impl FnOnce() -> A + Send, here: impl FnOnce() -> B) -> (A, B) {
     let other = Mutex::new(Some(other));
     let do_other = || {

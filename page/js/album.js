@@ -1,4 +1,4 @@
-// The pictures of this browser, in its database: the oldest leave first where there is no room, and nothing breaks without one.
+// The images of this browser, in its database: the oldest leave first, and nothing breaks without one.
 
 const MOST = 60;
 const NAME = "pixart";

@@ -19,7 +19,7 @@ export class Failure extends Error {
 /** How long the head of an answer, and an answer that is no stream, may take. */
 const PATIENCE_MS = 30_000;
 
-/** Follows the first of these signals that is aborted; `AbortSignal.any` is younger than some browsers. */
+/** Follows the first that is aborted; `AbortSignal.any` is younger than some browsers. */
 export function anyOf(...signals) {
   const any = new AbortController();
   for (const signal of signals) {
@@ -40,6 +40,7 @@ export const useKey = (key) => remember("key", key);
 
 const KINDS = {
   queue_full: "full",
+  results_full: "full",
   too_many_connections: "full",
   draining: "draining",
   loading: "loading",

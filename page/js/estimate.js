@@ -1,4 +1,4 @@
-// What drawing would take, told before it: seconds, the queue, what is cut or moved. Asked when the form has rested a moment.
+// What drawing would take: seconds, the queue, memory, what is cut or moved. Asked when the form has rested a moment.
 
 import { body, json } from "./api.js";
 import { byId, make, say } from "./dom.js";
@@ -57,7 +57,7 @@ export async function now({ afresh = false } = {}) {
   }
 }
 
-// Memory is worth a word only where much of it is taken.
+// Memory is named only where much of it is taken.
 const MUCH = 0.5;
 
 function tell({ predicted_seconds: drawing, wait_seconds: wait, memory, tokens, warnings }) {

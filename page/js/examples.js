@@ -1,4 +1,4 @@
-// Prompts to begin with: those of the OpenVINO notebook for published models, and sketchbook's own, which draws what it knows.
+// Prompts to begin with: the OpenVINO notebook's for published models, and sketchbook's own.
 
 import { byId, make } from "./dom.js";
 

@@ -8,7 +8,7 @@ import { plural, times } from "./words.js";
 /** The steps of the notebook's slider, which a scheduler that recommends fewer is shown with too. */
 const USUAL_MOST_STEPS = 20;
 const LARGEST_SEED = 2n ** 64n - 1n;
-/** Seconds that a job goes on after the page has gone: longer than a reload takes, and than a lost stream is looked for. */
+/** Seconds that a job goes on after the page has gone: longer than a reload takes. */
 const ABANDON_AFTER_SECONDS = 15;
 
 let capabilities;
@@ -20,7 +20,7 @@ const field = Object.fromEntries(
   ["prompt", "negative", "width", "height", "steps", "guidance", "seed", "count", "format", "scheduler", "decoder"].map((id) => [id, byId(id)]),
 );
 
-/** Builds the form, and fills in what a reload has left. `whenChanged` is called whenever the request is another one. */
+/** Builds the form, and fills in what a reload has left. `whenChanged` is called for every other request. */
 export function build(facts, whenChanged) {
   // Before anything is filled in, which would be kept in its place.
   const draft = recall("draft");
@@ -61,7 +61,6 @@ function reset() {
   takeSize(capabilities.sizes.fixed ?? defaults.size);
 }
 
-/** Where memory ends before the sides do. */
 const memoryHint = ({ max_square_px: most, max_side_px: longest }) => (most && most < longest ? ` Memory suffices for ${times(`${most}x${most}`)}.` : "");
 
 const scheduler = () => capabilities.schedulers.find(({ name }) => name === field.scheduler.value) ?? capabilities.schedulers[0];
@@ -149,7 +148,7 @@ export function spend() {
 /** The request as `POST /v1/jobs` takes it from a page that may be closed. */
 export const asJob = (request) => ({ ...request, partial_images: capabilities.partial_images.max, abandon_after_seconds: ABANDON_AFTER_SECONDS });
 
-/** What is wrong with it, in words and with the field: what the service would refuse anyway. Nothing, mostly. */
+/** What is wrong with it, with the field: what the service would refuse anyway. Nothing, mostly. */
 export function problem({ prompt, negative_prompt: negative = "", size, n, seed }) {
   const { limits, defaults } = capabilities;
   if (!prompt.trim()) return { field: field.prompt, text: "The prompt is empty: say in a few words what to draw." };

@@ -8,7 +8,7 @@ import { events } from "./events.js";
 import { asJob } from "./form.js";
 import { recall, remember } from "./store.js";
 
-/** Pauses before a lost stream is looked for again, in seconds; a stream that has told something new counts them anew. */
+/** Pauses before a lost stream is looked for again, in seconds; one that has told something counts anew. */
 const PAUSES = [0.3, 1, 2, 3];
 
 const pause = (seconds, signal) =>

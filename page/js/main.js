@@ -139,7 +139,7 @@ function settle(picture, state) {
   enter(state === "idle" && picture ? "done" : state);
 }
 
-/** The button cannot be pressed twice; it keeps the focus all the same. What is told of the former picture stays in its place. */
+/** The button cannot be pressed twice, and keeps the focus. What is said of the former image stays. */
 function busy(is) {
   byId("go").setAttribute("aria-disabled", is);
   if (is) leave(byId("result"), byId("cancel"));

@@ -90,7 +90,7 @@ export function askForKey(text, signal) {
   });
 }
 
-/** Opens a card and waits for its one answer; `none` is the answer of a card that is replaced, cleared or not wanted any more. */
+/** Opens a card and waits for its answer; `none` is that of a card that is replaced or cleared. */
 function answered(signal, none, show) {
   return new Promise((resolve) => {
     let tidy = () => {};

@@ -1,6 +1,6 @@
 // The request of a picture as one can send it oneself: curl, Python, JavaScript, each quoted by its own rules.
 
-/** Characters that are seen wrongly or not at all, and turn the direction of what stands around them: written as escapes. */
+/** Characters that are not seen, or turn the direction of what stands around them: written as escapes. */
 const UNSEEN = /[\u007f-\u00a0\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
 /** As JSON, the unseen escaped. The same text is a literal of Python and of JavaScript, but for true, false and null. */

@@ -1,4 +1,4 @@
-// Small things that a reload finds again, in the tab's session store. Where there is none, they last as long as the page.
+// Small things that a reload finds again, in the tab's session store where there is one.
 
 /** What this page has written itself: newer than the store where that is full. */
 const spare = new Map();

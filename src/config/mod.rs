@@ -259,7 +259,7 @@ mod tests {
             .collect();
         listed.sort();
         assert_eq!(listed, known, "config/default.toml must list every key");
-        assert_eq!(known.len(), 4 + 9 + 12 + 2 + 3 + 5 + 2 + 1 + 2 + 2);
+        assert_eq!(known.len(), 4 + 9 + 13 + 2 + 3 + 5 + 2 + 1 + 2 + 2);
     }
 
     #[test]

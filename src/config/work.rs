@@ -141,7 +141,7 @@ const MOST_MEMORY_MIB: u64 = 16 << 20;
 impl LimitsSettings {
     /// The memory limit of the settings, where they have one.
     pub fn memory_bytes(&self) -> Option<u64> {
-        (self.memory_mib > 0).then(|| self.memory_mib << 20)
+        (self.memory_mib > 0).then_some(self.memory_mib << 20)
     }
 
     pub(super) fn check(&self) -> Result<(), String> {

@@ -103,8 +103,8 @@ fn is_out_of_files() -> bool {
 
 /// The runtime says where in its own source it failed, and last why.
 fn last_line(detail: &str) -> String {
-    let lines = detail.lines().map(str::trim);
-    let last = lines.filter(|line| !line.is_empty()).next_back();
+    let mut lines = detail.lines().map(str::trim);
+    let last = lines.rfind(|line| !line.is_empty());
     last.unwrap_or_default().to_owned()
 }
 

@@ -17,7 +17,7 @@ use url::Host;
 
 use super::VITAL;
 use super::error::{ApiError, ErrorCode};
-use crate::config::{AllowedHost, ServerSettings};
+use crate::config::{AllowedHost, PublicUrl, ServerSettings};
 
 /// The names that requests may come under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl AllowedHosts {
         if listed.contains(&AllowedHost::Any) || (listed.is_empty() && !is_loopback) {
             return Self::Any;
         }
-        let public = settings.public_url.as_ref().and_then(|url| url.host());
+        let public = settings.public_url.as_ref().and_then(PublicUrl::host);
         let all = listed.iter().cloned().chain(public).collect();
         if is_loopback {
             Self::Loopback(all)

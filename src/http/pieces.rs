@@ -181,7 +181,7 @@ mod tests {
         ] {
             let files: Vec<File> = lengths
                 .iter()
-                .map(|&length| (0..length).map(|at| (at % 251) as u8).collect())
+                .map(|&length| (0..=250).cycle().take(length).collect())
                 .collect();
             let data: Vec<Value> = files
                 .iter()

@@ -104,16 +104,13 @@ pub(super) fn at_once(error: &SubmitError) -> ApiError {
             "come back in a moment",
             COME_BACK_SECONDS,
         ),
-        SubmitError::QueueFull { retry_after, .. } => (
-            ErrorCode::QueueFull,
-            "come back after Retry-After seconds",
-            whole_seconds(*retry_after),
-        ),
-        SubmitError::ShareFull { retry_after, .. } => (
-            ErrorCode::QueueFull,
-            "come back after Retry-After seconds",
-            whole_seconds(*retry_after),
-        ),
+        SubmitError::QueueFull { retry_after, .. } | SubmitError::ShareFull { retry_after, .. } => {
+            (
+                ErrorCode::QueueFull,
+                "come back after Retry-After seconds",
+                whole_seconds(*retry_after),
+            )
+        }
         SubmitError::ResultsFull { retry_after, .. } => (
             ErrorCode::ResultsFull,
             "fetch their images or DELETE their jobs, or come back after Retry-After seconds, when the first of them expires",

@@ -169,27 +169,24 @@ impl PromptTokenizer {
     /// None is known: the `tokenizers` crate has a failing signature.
     pub fn encode(&self, text: &str) -> Result<PromptTokens, TokenizerError> {
         let mut found = Vec::new();
-        match &self.added {
-            Some(added) => {
-                for part in added.parts(text) {
-                    match part {
-                        Part::Word { id, text } => found.push((id, text)),
-                        Part::Text { text, first } => {
-                            for word in words_between(&text, self.splitting, first) {
-                                self.search(&word, &mut found)?;
-                            }
+        if let Some(added) = &self.added {
+            for part in added.parts(text) {
+                match part {
+                    Part::Word { id, text } => found.push((id, text)),
+                    Part::Text { text, first } => {
+                        for word in words_between(&text, self.splitting, first) {
+                            self.search(&word, &mut found)?;
                         }
                     }
                 }
             }
-            None => {
-                let normalized = match &self.charsmap {
-                    Some(charsmap) => charsmap.normalize_string(text),
-                    None => text.to_owned(),
-                };
-                for word in words(&normalized, self.splitting) {
-                    self.search(&word, &mut found)?;
-                }
+        } else {
+            let normalized = match &self.charsmap {
+                Some(charsmap) => charsmap.normalize_string(text),
+                None => text.to_owned(),
+            };
+            for word in words(&normalized, self.splitting) {
+                self.search(&word, &mut found)?;
             }
         }
         let kept = found.len().min(self.max_tokens - 1);

@@ -217,14 +217,11 @@ mod tests {
         IntCounter::new("dropped", "dropped").unwrap()
     }
 
+    type Word = SyncSender<io::Result<()>>;
+    type Written = Receiver<Vec<u8>>;
+
     /// A queue whose writer waits for a word before each line, and tells what it has written. The third is what was reported.
-    fn gated() -> (
-        LogQueue,
-        IntCounter,
-        SyncSender<io::Result<()>>,
-        Receiver<Vec<u8>>,
-        Receiver<u64>,
-    ) {
+    fn gated() -> (LogQueue, IntCounter, Word, Written, Receiver<u64>) {
         let (open, gate) = sync_channel::<io::Result<()>>(0);
         let (tell, written) = sync_channel(100_000);
         let (say, reported) = sync_channel(10);

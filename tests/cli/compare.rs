@@ -122,7 +122,7 @@ fn a_size_is_compared_as_it_was_asked_for_and_in_no_aspect_bin() {
     };
     let sheet = desk.picture("told.png");
     assert_eq!((sheet.width, sheet.height), (3 * 128 + 4 * 8, 96 + 2 * 8));
-    let across = sheet.width as usize * 3;
+    let across = sheet.width * 3;
     let compared: Vec<u8> = (8..8 + 96)
         .flat_map(|row| &sheet.rgb[row * across + 8 * 3..][..128 * 3])
         .copied()

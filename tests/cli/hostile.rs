@@ -91,7 +91,10 @@ fn device(path: &Path) {
 }
 
 /// What a file is replaced by, and what is said of it.
-const NO_FILES: [(fn(&Path), &str); 2] = [(fifo, "it is a FIFO"), (device, "it is a device")];
+/// Puts something that is no regular file in the place of a path.
+type Put = fn(&Path);
+
+const NO_FILES: [(Put, &str); 2] = [(fifo, "it is a FIFO"), (device, "it is a device")];
 
 #[test]
 fn no_file_of_a_model_may_be_a_fifo_or_a_device() {

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::io::{self, BufRead as _, BufReader, PipeReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pixart::model::WeightsFormat;
-use tempfile::TempDir;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::Desk;
 use crate::support::{checkpoint, convert_to, decode_png, names_in, project};
@@ -58,33 +56,29 @@ fn ended(mut child: Child, words: &str) {
 
 const CANCELLED: &str = "pixart: cancelled\n";
 
-/// Puts a pipe in a file's place and starts a run, which will wait in reading it until the returned end is closed.
-fn spawn_reading(pipe: &Path, command: &mut Command) -> (Child, File) {
-    fs::remove_file(pipe).unwrap();
-    assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
-    let mut child = spawn(command);
+/// Starts a run whose stdout takes nothing more, and waits until it waits for that. It does as long as the returned end lives.
+fn spawn_writing(command: &mut Command) -> (Child, PipeReader) {
+    let (reader, mut writer) = io::pipe().unwrap();
+    // How much a pipe takes is the system's affair.
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    while writer.write(&[0; 512]).is_ok() {}
+    fcntl_setfl(&writer, flags).unwrap();
+    let mut child = command
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let call = format!("/proc/{}/syscall", child.id());
     loop {
-        // Without waiting: the run may have ended before it read anything.
-        let opened = File::options()
-            .write(true)
-            .custom_flags(O_NONBLOCK)
-            .open(pipe);
-        if let Ok(end) = opened {
-            return (child, end);
+        // The number of the call and its arguments, the first of which is the descriptor.
+        let waits_in = fs::read_to_string(&call).unwrap_or_default();
+        if waits_in.split(' ').nth(1) == Some("0x1") {
+            return (child, reader);
         }
-        assert!(child.try_wait().unwrap().is_none(), "it read nothing");
+        assert!(child.try_wait().unwrap().is_none(), "it wrote nothing");
         std::thread::yield_now();
     }
-}
-
-/// The flag of Linux on x86-64 and arm64.
-const O_NONBLOCK: i32 = 0o4000;
-
-/// A converted model that a test may damage.
-fn own_model(desk: &Desk) -> TempDir {
-    let source = checkpoint("tests/golden/checkpoints/tiny-alpha");
-    convert_to(source.path(), &desk.path("model"), WeightsFormat::F16);
-    source
 }
 
 #[test]
@@ -116,10 +110,11 @@ fn ctrl_c_stops_a_picture_in_the_middle_and_leaves_no_file() {
 #[test]
 fn ctrl_c_ends_what_looks_at_nothing_at_once() {
     let desk = Desk::new();
-    let _source = own_model(&desk);
-    let (child, _end) = spawn_reading(
-        &desk.path("model/transformer.bin"),
-        &mut desk.pixart(&["generate", "a rocket", "--model", "model"]),
+    let source = checkpoint("tests/golden/checkpoints/tiny-alpha");
+    // What was made is named when there is nothing more to stop.
+    let (child, _reader) = spawn_writing(
+        desk.pixart(&["convert", "--output", "model"])
+            .arg(source.path()),
     );
     interrupt(child, "");
     assert_eq!(desk.names(), ["model"]);
@@ -128,13 +123,10 @@ fn ctrl_c_ends_what_looks_at_nothing_at_once() {
 #[test]
 fn a_second_ctrl_c_ends_what_does_not_heed_the_first() {
     let desk = Desk::new();
-    let source = own_model(&desk);
-    // Taking over what has not changed reads it first.
-    let (mut child, _end) = spawn_reading(
-        &desk.path("model/transformer.bin"),
-        desk.pixart(&["convert", "--output", "model"])
-            .arg(source.path()),
-    );
+    // An image is named as soon as it is whole, and the next one is to come.
+    let (mut child, _reader) = spawn_writing(&mut desk.pixart(&[
+        "generate", "a rocket", "--count", "2", "--seed", "1", "--output", "a.png",
+    ]));
     // Two that come at the same time may be one.
     while child.try_wait().unwrap().is_none() {
         send(&child);

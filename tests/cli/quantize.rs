@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use pixart::model::WeightsFormat;
+use pixart::model::{WeightsFormat, hex};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -307,7 +307,7 @@ fn reseal(text: &str) -> String {
     let (_, statistics) = text.split_once(r#""statistics":"#).unwrap();
     let statistics = statistics.trim_end().strip_suffix('}').unwrap();
     let digest = Sha256::digest(statistics);
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&digest);
     format!(r#"{{"digest":"{digest}","statistics":{statistics}}}"#)
 }
 

@@ -18,7 +18,7 @@ impl Attempt {
             fs::write(attempt.file(CONFIG), "{}").unwrap();
         }
         change_json(&attempt.file(CONFIG), |config| {
-            config["extra_ids"] = json!(0)
+            config["extra_ids"] = json!(0);
         });
         fs::write(
             attempt.file("tokenizer/added_tokens.json"),

@@ -220,7 +220,7 @@ fn health_is_answered_while_no_file_can_be_opened() {
         })
         .collect();
     // The first number that is free is the first that is forbidden.
-    let first = (0..).find(|number| !open.contains(number)).unwrap();
+    let first = (0..4096).find(|number| !open.contains(number)).unwrap();
     let lowered = Command::new("prlimit")
         .args([
             "--pid",

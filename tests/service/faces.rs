@@ -279,13 +279,13 @@ async fn more_than_one_request_may_cost_is_refused_with_what_would_do() {
             .await;
         let error = answer.refused(422, "too_costly");
         let message = error["message"].as_str().unwrap();
-        assert!(message.contains("ask for n = 3 at most"), "{message}");
+        assert!(message.contains("ask for n = 2 at most"), "{message}");
     }
     server
-        .post("/v1/images", &red_with(1, &json!({"n": 3, "steps": 16})))
+        .post("/v1/images", &red_with(1, &json!({"n": 2, "steps": 16})))
         .await
         .is(200);
-    let guided = red_with(1, &json!({"n": 3, "steps": 16, "cfg_scale": 2}));
+    let guided = red_with(1, &json!({"n": 2, "steps": 16, "cfg_scale": 2}));
     server
         .post("/v1/images", &guided)
         .await

@@ -332,7 +332,7 @@ async fn prompts_of_any_script_are_read_and_broken_ones_are_refused() {
                 "invalid_json",
             ),
             (b"\xef\xbb\xbf{\"prompt\": \"a circle\"}", 200, ""),
-            (b"{\0\"\0a\0\"\0:\01\0}\0", 400, "invalid_json"),
+            (b"{\0\"\0a\0\"\0:\x001\0}\0", 400, "invalid_json"),
             (br#"{"prompt": "a\tb \ud83c\udf35"}"#, 200, ""),
             (br#"{"prompt": " \u3000\n "}"#, 200, ""),
             (br#"{"prompt": ""}"#, 200, ""),

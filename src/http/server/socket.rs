@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -141,7 +141,7 @@ pub(super) async fn peer_left(tcp: &TcpStream, traffic: &Traffic) {
 async fn has_ended(tcp: &TcpStream) -> bool {
     // Of tokio's interests this is the one that the peer's end makes ready, and unread bytes do not.
     let ready = tcp.ready(Interest::PRIORITY).await;
-    ready.is_ok_and(|ready| ready.is_read_closed())
+    ready.is_ok_and(Ready::is_read_closed)
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -10,6 +10,7 @@
 
 mod keys;
 
+use serde_json::Value;
 use thiserror::Error;
 
 use self::keys::{File, unsupported};
@@ -184,9 +185,7 @@ impl SchedulerConfig {
             )
             .map_err(|error| match error {
                 SchedulerConfigError::Unsupported { found, .. }
-                    if file
-                        .value("_class_name")
-                        .is_some_and(|class| class.is_string()) =>
+                    if file.value("_class_name").is_some_and(Value::is_string) =>
                 {
                     SchedulerConfigError::Foreign { found }
                 }
