@@ -142,6 +142,17 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Whether there was too little memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(
+            self,
+            Self::Scarce {
+                scarcity: Scarcity::Memory,
+                ..
+            }
+        )
+    }
+
     /// A network that could not be read or compiled, with what the runtime says.
     pub(super) fn graph(path: &Path, verb: &'static str, detail: String) -> Self {
         let what = format!("{} cannot be {verb}", path.display());

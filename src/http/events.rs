@@ -70,17 +70,11 @@ impl Following {
         Some(predicted.as_secs_f64())
     }
 
-    /// What has been sent need not be kept for this caller any longer.
-    fn collect(&self, progress: &Progress, handed_over: &[usize]) {
-        let jobs = self.service.jobs();
-        if matches!(self.pictures, Pictures::Base64) {
-            for &index in handed_over {
-                jobs.collected_image(&self.attachment, index);
-            }
-        }
-        if progress.state.is_final() && progress.state != JobState::Succeeded {
-            jobs.collected_failure(&self.attachment);
-        }
+    /// To be called when image `index` has been sent: it need not be kept for this caller any longer.
+    pub(super) fn collects(&self, index: usize) -> impl FnOnce() + Send + 'static {
+        let jobs = self.service.jobs().clone();
+        let job = Arc::clone(self.attachment.job());
+        move || jobs.collected_image(&job, index)
     }
 
     /// Counts the request as answered, and says why there is no picture where there is none.
@@ -142,6 +136,12 @@ impl Event {
         // JSON has no line breaks, which is all that an event's data must not have.
         let data = Pieces::json(data, file);
         Self(data.between(format!("event: {name}\ndata: "), "\n\n"))
+    }
+
+    /// The same, and `act` when it has been sent.
+    #[must_use]
+    pub(super) fn when_sent(self, act: impl FnOnce() + Send + 'static) -> Self {
+        Self(self.0.when_sent(act))
     }
 
     /// A line that readers skip.
@@ -224,7 +224,6 @@ impl Follower {
             told.started = true;
             tell(Happened::Started);
         }
-        let mut handed_over = Vec::new();
         // Previews and pictures in the order in which they were made: those of a picture go before it.
         while told.pictures < now.pictures.len() || told.previews < now.previews.len() {
             match now.previews.get(told.previews) {
@@ -235,7 +234,6 @@ impl Follower {
                 _ => {
                     let index = told.pictures;
                     told.pictures += 1;
-                    handed_over.push(index);
                     tell(Happened::Picture {
                         index,
                         picture: &now.pictures[index],
@@ -255,6 +253,5 @@ impl Follower {
             told.ended = true;
             tell(Happened::Ended(&now));
         }
-        self.following.collect(&now, &handed_over);
     }
 }

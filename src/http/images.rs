@@ -160,6 +160,7 @@ pub(super) fn tell(
     let id = job.id().to_string();
     let predicted_seconds = following.predicted_seconds();
     let mut file = None;
+    let mut collects = None;
     let (name, data) = match happened {
         Happened::Queued { position } => (
             "queued",
@@ -184,6 +185,7 @@ pub(super) fn tell(
         }
         Happened::Picture { index, picture } => {
             file = following.pictures.file(picture);
+            collects = file.as_ref().map(|_| following.collects(index));
             let mut data = answer::picture(&following.pictures, &job, index, picture);
             data["image_index"] = index.into();
             ("image", data)
@@ -197,7 +199,11 @@ pub(super) fn tell(
             }
         }
     };
-    events.push_back(Event::new(name, &data, file));
+    let event = Event::new(name, &data, file);
+    events.push_back(match collects {
+        Some(collects) => event.when_sent(collects),
+        None => event,
+    });
 }
 
 /// A preview, as both dialects tell it, with a hole for its file.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -19,6 +20,7 @@ use super::events::{self, Following};
 use super::identity::Caller;
 use super::images;
 use super::links::{Links, Signed};
+use super::pieces::{self, Pieces};
 use super::received::Received;
 use super::refusals::{ending, whole_seconds};
 use super::service::Service;
@@ -83,8 +85,6 @@ pub(super) async fn look(
         response
             .headers_mut()
             .insert(header::RETRY_AFTER, seconds.into());
-    } else if job.state() != JobState::Succeeded {
-        service.jobs().collected_failure(&job);
     }
     Ok(response)
 }
@@ -149,8 +149,13 @@ pub(super) async fn image(
         .iter()
         .map(|warning| warning.code())
         .collect();
-    let mut response = answer::bytes(&job, picture, &codes);
-    service.jobs().collected_image(&job, index);
+    let file = pieces::file(picture);
+    let collects = {
+        let (jobs, job) = (service.jobs().clone(), Arc::clone(&job));
+        move || jobs.collected_image(&job, index)
+    };
+    let mut response = answer::bytes(&job, picture, &codes)
+        .map(|_| Body::new(Pieces::plain(file).when_sent(collects)));
     // A picture never changes, and is its owner's alone.
     response.headers_mut().insert(
         header::CACHE_CONTROL,

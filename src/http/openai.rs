@@ -59,6 +59,7 @@ fn tell(following: &mut Following, happened: Happened<'_>, events: &mut VecDeque
             data["warnings"] = answer::warnings(&told, &following.notes);
             let file = pieces::file(picture);
             event(&job, "image_generation.completed", data, file)
+                .when_sent(following.collects(index))
         }
         // Their SDKs raise what has a key `error`, whatever the event is called.
         Happened::Ended(progress) => match following.ended(progress) {

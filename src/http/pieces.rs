@@ -1,10 +1,12 @@
-//! Bodies that hold images in base64 without holding the base64: text, and images that are encoded when the reader takes them.
+//! Bodies that hold images in base64 without holding the base64: text, and images that are encoded when the reader takes them;
+//! and what is to be done when a body has been sent.
 //!
 //! An image is kept once, by its job. However many readers are sent it, and however slowly they read, each holds the one
 //! chunk that it is being sent: a hundred readers that read nothing cost a few MiB and not a hundred times all images.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -55,22 +57,32 @@ pub(super) fn hole() -> Value {
 
 #[derive(Debug)]
 enum Piece {
-    Text(Bytes),
+    /// As it is.
+    Plain(Bytes),
     Base64(File),
 }
 
 impl Piece {
     fn len(&self) -> u64 {
         match self {
-            Self::Text(text) => text.len() as u64,
+            Self::Plain(bytes) => bytes.len() as u64,
             Self::Base64(file) => file.len().div_ceil(3) as u64 * 4,
         }
     }
 }
 
-/// A text with images in it.
-#[derive(Debug, Default)]
-pub(super) struct Pieces(VecDeque<Piece>);
+/// A text with images in it, or an image alone.
+#[derive(Default)]
+pub(super) struct Pieces {
+    pieces: VecDeque<Piece>,
+    when_sent: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.pieces).finish()
+    }
+}
 
 impl Pieces {
     /// Text alone.
@@ -78,6 +90,20 @@ impl Pieces {
         let mut pieces = Self::default();
         pieces.push(text);
         pieces
+    }
+
+    /// An image's file as it is.
+    pub(super) fn plain(file: File) -> Self {
+        let mut pieces = Self::default();
+        pieces.pieces.push_back(Piece::Plain(file));
+        pieces
+    }
+
+    /// The same, and `act` when its last bytes have been taken to be sent; never where it is dropped before.
+    #[must_use]
+    pub(super) fn when_sent(mut self, act: impl FnOnce() + Send + 'static) -> Self {
+        self.when_sent = Some(Box::new(act));
+        self
     }
 
     /// JSON whose holes are filled with `files` in the order in which they stand.
@@ -93,7 +119,7 @@ impl Pieces {
         {
             let (before, after) = rest.split_at(at + hole.len() - 1);
             pieces.push(before.to_owned());
-            pieces.0.push_back(Piece::Base64(file));
+            pieces.pieces.push_back(Piece::Base64(file));
             rest = after;
         }
         pieces.push(rest.to_owned());
@@ -102,34 +128,41 @@ impl Pieces {
 
     fn push(&mut self, text: String) {
         if !text.is_empty() {
-            self.0.push_back(Piece::Text(text.into()));
+            self.pieces.push_back(Piece::Plain(text.into()));
         }
     }
 
     /// The same between two texts.
     #[must_use]
     pub(super) fn between(mut self, before: String, after: &'static str) -> Self {
-        self.0.push_front(Piece::Text(before.into()));
+        self.pieces.push_front(Piece::Plain(before.into()));
         self.push(after.to_owned());
         self
     }
 
     /// The next bytes to send.
     pub(super) fn next_chunk(&mut self) -> Option<Bytes> {
-        match self.0.front_mut()? {
+        let chunk = match self.pieces.front_mut()? {
             Piece::Base64(file) if file.len() > CHUNK_BYTES => {
                 let chunk = file.split_to(CHUNK_BYTES);
                 Some(BASE64.encode(chunk).into())
             }
-            _ => self.0.pop_front().map(|piece| match piece {
-                Piece::Text(text) => text,
+            Piece::Plain(bytes) if bytes.len() > CHUNK_BYTES => Some(bytes.split_to(CHUNK_BYTES)),
+            _ => self.pieces.pop_front().map(|piece| match piece {
+                Piece::Plain(bytes) => bytes,
                 Piece::Base64(file) => BASE64.encode(file).into(),
             }),
+        };
+        if self.pieces.is_empty()
+            && let Some(act) = self.when_sent.take()
+        {
+            act();
         }
+        chunk
     }
 
     fn len(&self) -> u64 {
-        self.0.iter().map(Piece::len).sum()
+        self.pieces.iter().map(Piece::len).sum()
     }
 }
 
@@ -145,7 +178,7 @@ impl HttpBody for Pieces {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.pieces.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -209,11 +242,11 @@ mod tests {
             .collect();
         for reader in &readers {
             let held: Vec<_> = reader
-                .0
+                .pieces
                 .iter()
                 .filter_map(|piece| match piece {
                     Piece::Base64(file) => Some(file.as_ptr()),
-                    Piece::Text(text) => {
+                    Piece::Plain(text) => {
                         assert!(text.len() < 100);
                         None
                     }

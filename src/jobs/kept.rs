@@ -1,7 +1,7 @@
 //! Results that are kept for those who asked for them, and how many: what was promised stays until it expires.
 //!
-//! A result is promised from the admission of its job until it has been collected: every image handed over once, or the end
-//! of an unsuccessful job seen. Room for it is reserved at admission, by an upper bound of its bytes, so a job that is
+//! A result is promised from the admission of its job until it has been collected, which is every image handed over once, or
+//! until its job has ended without them. Room for it is reserved at admission, by an upper bound of its bytes, so a job that is
 //! admitted never pushes another's result out. What was collected, or never promised, stays as long as there is room: then
 //! the caller that holds most gives way first, with its oldest. Where there are several API keys, one of them can hold at
 //! most half (`docs/adr/0023-shares-of-the-queue-and-of-what-is-kept.md`).
@@ -123,8 +123,14 @@ impl Kept {
         self.items.insert(id, item);
     }
 
-    /// Keeps what a job has come to, whether or not it was promised.
-    pub(super) fn keep(&mut self, id: JobId, owner: Owner, bytes: usize, now: Instant) {
+    /// Keeps what a job has come to, whether or not it was promised. The end of one without its images is no promise.
+    pub(super) fn keep(
+        &mut self,
+        id: JobId,
+        owner: Owner,
+        (bytes, has_succeeded): (usize, bool),
+        now: Instant,
+    ) {
         let item = self.items.entry(id).or_insert_with(|| Item {
             owner,
             bytes,
@@ -133,6 +139,7 @@ impl Kept {
             since: None,
         });
         item.bytes = bytes;
+        item.is_promised &= has_succeeded;
         item.since = Some(now);
         self.ended.push_back(id);
     }
@@ -142,13 +149,6 @@ impl Kept {
         if let Some(item) = self.items.get_mut(&id) {
             item.uncollected.retain(|&uncollected| uncollected != index);
             item.is_promised &= !item.uncollected.is_empty();
-        }
-    }
-
-    /// That a job has ended without its images is known to its caller.
-    pub(super) fn collected_failure(&mut self, id: JobId) {
-        if let Some(item) = self.items.get_mut(&id) {
-            item.is_promised = false;
         }
     }
 

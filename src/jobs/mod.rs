@@ -213,14 +213,9 @@ impl Jobs {
         Attachment::new(Arc::clone(&self.shared), Arc::clone(job))
     }
 
-    /// Image `index` of a job has been handed over to its caller.
+    /// Image `index` of a job has been sent to its caller.
     pub fn collected_image(&self, job: &Job, index: usize) {
         self.shared.lock().kept.collected_image(job.id(), index);
-    }
-
-    /// A caller knows that a job has ended without its images.
-    pub fn collected_failure(&self, job: &Job) {
-        self.shared.lock().kept.collected_failure(job.id());
     }
 
     /// Takes a job back. One that has ended is forgotten with its images; to one that has not, none is

@@ -351,7 +351,9 @@ impl Registry {
         };
         if entry.is_kept() {
             let owner = job.order().claim.owner;
-            self.kept.keep(job.id(), owner, job.bytes(), now);
+            let has_succeeded = job.state() == JobState::Succeeded;
+            self.kept
+                .keep(job.id(), owner, (job.bytes(), has_succeeded), now);
             while let Some(id) = self.kept.next_to_go() {
                 self.forget(id);
             }

@@ -95,6 +95,11 @@ pub enum PipelineError {
 }
 
 impl PipelineError {
+    /// Whether there was too little memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Engine { source, .. } if source.is_out_of_memory())
+    }
+
     /// The field of the request that does not suit, where the request is what has to change.
     pub fn field(&self) -> Option<&'static str> {
         match self {

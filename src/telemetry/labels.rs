@@ -103,6 +103,8 @@ label! {
         Panic = "panic",
         /// The runtime failed in a way that leaves its models unfit.
         Engine = "engine",
+        /// An image found too little memory, and is drawn again by a worker that keeps nothing of those before it.
+        Memory = "memory",
     }
 }
 

@@ -670,7 +670,7 @@ mod tests {
                 "pixart_stage_duration_seconds_count{{stage=\"{stage}\"}}"
             ));
         }
-        for reason in ["panic", "engine"] {
+        for reason in ["panic", "engine", "memory"] {
             expected.push(format!(
                 "pixart_worker_restarts_total{{reason=\"{reason}\"}}"
             ));

@@ -1,5 +1,6 @@
 //! One job on the worker's thread: picture after picture, each step told to those who wait.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::ArrayView4;
@@ -10,20 +11,23 @@ use crate::jobs::{Assignments, Job, Preview};
 use crate::pipeline::{Event, LatentToRgb, PipelineError, Watch, preview_file};
 use crate::telemetry::{Metrics, Stage};
 
-/// Draws all pictures of a job, and hands over each as it is finished.
+/// Draws those pictures of a job that are not finished yet, and hands over each as it is.
 pub(super) fn draw(
     ready: &mut Ready,
     assignments: &Assignments,
     metrics: &Metrics,
     job: &Job,
 ) -> Result<(), PipelineError> {
-    for index in 0..job.order().images {
+    let progress = job.progress();
+    let finished = u32::try_from(progress.pictures.len()).unwrap_or(u32::MAX);
+    for index in finished..job.order().images {
         if job.stop().is_some() {
             return Err(PipelineError::Cancelled);
         }
         assignments.begun(job, index);
         let request = job.order().picture(index);
         let preview = ready.preview.as_ref();
+        let made = |preview: &&Arc<Preview>| preview.image_index == index;
         let mut watch = JobWatch {
             assignments,
             metrics,
@@ -32,6 +36,7 @@ pub(super) fn draw(
             index,
             preview,
             previews: preview_steps(job.order().partial_images, request.steps.count()),
+            previews_made: progress.previews.iter().filter(made).count(),
         };
         let picture = ready.generate.generate(&request, &mut watch)?;
         record(metrics, &picture);
@@ -88,12 +93,17 @@ struct JobWatch<'a> {
     preview: Option<&'a LatentToRgb>,
     /// Steps after which a preview is due.
     previews: Vec<usize>,
+    /// Previews of this picture that an attempt before this one has made.
+    previews_made: usize,
 }
 
 impl JobWatch<'_> {
     /// Which preview is due after `done` steps.
     fn due(&self, done: usize) -> Option<u8> {
         let number = self.previews.iter().position(|&due| due == done)?;
+        if number < self.previews_made {
+            return None;
+        }
         u8::try_from(number).ok()
     }
 

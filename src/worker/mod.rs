@@ -136,16 +136,19 @@ where
                 Turn::Over => return,
             };
             let span = job.order().span.clone();
-            let Some(reason) = span.in_scope(|| self.draw(&mut ready, &job)) else {
-                continue;
-            };
-            drop(job);
-            self.metrics.worker_restarted(reason);
-            // The broken one goes first: two models may not fit into memory.
-            drop(ready);
-            match self.make_ready_again() {
-                Some(again) => ready = again,
-                None => return,
+            let mut may_repeat = true;
+            while let Some(reason) = span.in_scope(|| self.draw(&mut ready, &job, may_repeat)) {
+                self.metrics.worker_restarted(reason);
+                // The broken one goes first: two models may not fit into memory.
+                drop(ready);
+                match self.make_ready_again(&job) {
+                    Some(again) => ready = again,
+                    None => return,
+                }
+                if job.state().is_final() {
+                    break;
+                }
+                may_repeat = false;
             }
         }
     }
@@ -161,8 +164,14 @@ where
         rest.again
     }
 
-    /// Draws a job to its end. Returns why the pipeline must be built anew, if it must.
-    fn draw(&mut self, ready: &mut Ready, job: &Arc<Job>) -> Option<RestartReason> {
+    /// Draws a job to its end. Returns why the pipeline must be built anew, if it must. A job that found too little memory has
+    /// not ended then where it `may_repeat`: what was kept of images before it is gone in a new pipeline.
+    fn draw(
+        &mut self,
+        ready: &mut Ready,
+        job: &Arc<Job>,
+        may_repeat: bool,
+    ) -> Option<RestartReason> {
         let drawn = catch_unwind(AssertUnwindSafe(|| {
             draw::draw(ready, &self.assignments, &self.metrics, job)
         }));
@@ -171,6 +180,11 @@ where
             Ok(Err(PipelineError::Cancelled)) => {
                 let why = job.stop().unwrap_or(Stop::Cancelled);
                 (Ending::Stopped(why), None)
+            }
+            Ok(Err(error)) if may_repeat && error.is_out_of_memory() && job.stop().is_none() => {
+                tracing::warn!(job = %job.id(), %error, "too little memory for an image: it is drawn again when the model has been loaded anew");
+                self.assignments.health().enter(Phase::Down);
+                return Some(RestartReason::Memory);
             }
             Ok(Err(error)) => {
                 tracing::error!(job = %job.id(), %error, "a picture failed");
@@ -200,8 +214,9 @@ where
         broken
     }
 
-    /// Builds and warms up, again and again with growing pauses; none when the service closes first.
-    fn make_ready_again(&mut self) -> Option<Ready> {
+    /// Builds and warms up, again and again with growing pauses; none when the service closes first. A `job` that is to be drawn
+    /// again waits for the first attempt alone.
+    fn make_ready_again(&mut self, job: &Arc<Job>) -> Option<Ready> {
         let mut wait = FIRST_WAIT;
         loop {
             match self.make_ready(Phase::Down) {
@@ -211,6 +226,7 @@ where
                 }
                 Err(StartError::Stopped) => return None,
                 Err(error) => {
+                    self.assignments.ended(job, Ending::Failed(Failure::Worker));
                     self.assignments.refuse_waiting();
                     tracing::error!(%error, retry_seconds = wait.as_secs(), "the model cannot be loaded again");
                 }

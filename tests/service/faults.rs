@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Server, Studio, Trouble, red};
+use super::{Server, Studio, Trouble, red, within};
 
 const DRAWING: [&str; 3] = ["/v1/images", "/v1/images/generations", "/v1/jobs"];
 
@@ -143,6 +143,35 @@ async fn a_picture_that_outlasts_the_grace_is_stopped_and_answered_503() {
         (numbers.jobs("drained"), numbers.requests("draining")),
         (1, 1)
     );
+}
+
+#[tokio::test]
+async fn an_image_that_finds_too_little_memory_is_drawn_once_more_by_a_new_worker() {
+    for (failures, status) in [(1, 200), (2, 500)] {
+        let studio = Studio::open();
+        let server = Server::start(&studio, &[]).await;
+        for _ in 0..failures {
+            studio.break_next(Trouble::Memory);
+        }
+        server.post("/v1/images", &red(1)).await.is(status);
+        // Whatever came of it, the next one is drawn.
+        within(async {
+            while server.get("/readyz").await.status != 200 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        server.post("/v1/images", &red(2)).await.is(200);
+        let numbers = server.until_all_counted().await;
+        let restarts = |reason| {
+            numbers.of(&format!(
+                "pixart_worker_restarts_total{{reason=\"{reason}\"}}"
+            ))
+        };
+        assert_eq!((restarts("memory"), restarts("engine")), (1, failures - 1));
+        assert_eq!(numbers.of("pixart_jobs_accepted_total"), 2);
+        assert_eq!(numbers.jobs("succeeded"), 3 - failures);
+    }
 }
 
 #[tokio::test]

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Server, Studio, Trouble, red, red_with};
+use super::{Server, Studio, Trouble, red, red_with, send};
 use crate::support::decode_png;
 
 #[tokio::test]
@@ -184,6 +185,11 @@ async fn results_that_were_fetched_make_room_for_new_ones_and_others_stay() {
     let refused = server.post("/v1/jobs", &red(3)).await;
     assert!(refused.header("retry-after").parse::<u64>().unwrap() <= 600);
     refused.refused(429, "results_full");
+    // A look at it is no download.
+    let head = server.request(Method::HEAD, &format!("{}/images/0", jobs[0]));
+    send(head).await.is(200);
+    let refused = server.post("/v1/jobs", &red(3)).await;
+    refused.refused(429, "results_full");
     server.get(&format!("{}/images/0", jobs[0])).await.is(200);
     let job = server.job(&red(3)).await;
     server.ended(&job).await;
@@ -191,6 +197,25 @@ async fn results_that_were_fetched_make_room_for_new_ones_and_others_stay() {
     server.get(&jobs[0]).await.refused(404, "job_not_found");
     for job in &jobs[1..] {
         server.get(&format!("{job}/images/0")).await.is(200);
+    }
+}
+
+#[tokio::test]
+async fn jobs_that_are_taken_back_leave_their_room_to_others() {
+    let studio = Studio::open();
+    let server = Server::start(&studio, &[("jobs.max_kept", "2")]).await;
+    for seed in 1..=5 {
+        let job = server.job(&red(seed)).await;
+        server.ended(&job).await;
+        // One that has ended is forgotten; the next one is stopped.
+        send(server.request(Method::DELETE, &job)).await.is(200);
+    }
+    studio.break_next(Trouble::NotFinite);
+    for seed in 1..=3 {
+        // The end of a job without its images is no promise.
+        let job = server.job(&red(seed)).await;
+        server.ended(&job).await;
+        studio.break_next(Trouble::NotFinite);
     }
 }
 

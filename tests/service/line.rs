@@ -192,7 +192,6 @@ fn a_job_that_is_on_its_way_has_its_room_and_gives_it_back_when_it_is_stopped() 
         })
     ));
     jobs.take_back(first.job());
-    jobs.collected_failure(first.job());
     submit(&jobs, Keeping::Pictures).unwrap();
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::binary::{SERVE, Serving};
 use super::server::Numbers;
 use super::{Answer, PATIENCE, send, within};
-use crate::support::{outcome, pixart_at_home, small_model};
+use crate::support::{outcome, pixart_at_home};
 
 const DROPPED: &str = "pixart_log_lines_dropped_total";
 const GRACE_SECONDS: u64 = 1;
@@ -38,8 +38,6 @@ impl Unread {
                 "--grace-seconds",
                 &grace,
             ])
-            .arg("--model")
-            .arg(small_model())
             .stdout(writer.try_clone().unwrap())
             .stderr(writer);
         let child = command.spawn().unwrap();

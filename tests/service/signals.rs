@@ -7,16 +7,11 @@ use serde_json::json;
 
 use super::binary::{SERVE, Serving};
 use super::{send, within};
-use crate::support::{outcome, pixart_at_home, small_model};
+use crate::support::{outcome, pixart_at_home};
 
-/// A service with a small model.
+/// A service with the embedded model.
 fn start() -> Serving {
-    Serving::of(
-        pixart_at_home()
-            .args(SERVE)
-            .arg("--model")
-            .arg(small_model()),
-    )
+    Serving::of(pixart_at_home().args(SERVE))
 }
 
 #[tokio::test]
@@ -44,7 +39,7 @@ async fn what_nohup_ignores_stays_ignored_and_user_signals_only_leave_a_line() {
     for (name, value) in pixart.get_envs() {
         nohup.env(name, value.unwrap_or_default());
     }
-    let serving = Serving::of(nohup.args(SERVE).arg("--model").arg(small_model()));
+    let serving = Serving::of(nohup.args(SERVE));
     for signal in ["-HUP", "-USR1", "-USR2"] {
         serving.signal(signal);
     }
@@ -88,9 +83,7 @@ fn no_core_dump_is_made_unless_it_is_asked_for() {
     let asked = Serving::of(
         pixart_at_home()
             .env("PIXART__SERVER__CORE_DUMPS", "true")
-            .args(SERVE)
-            .arg("--model")
-            .arg(small_model()),
+            .args(SERVE),
     );
     assert_eq!(core_limit(asked.id()), own, "it is left as it was found");
 }
@@ -113,7 +106,7 @@ async fn variables_that_look_like_settings_are_refused_or_noted_and_those_of_kub
         .env("PIXART_LISTEN", "0.0.0.0:1")
         .env("PIXART_SERVICE_HOST", "10.0.0.1")
         .env("PIXART_PORT_8080_TCP", "tcp://10.0.0.1:8080");
-    let serving = Serving::of(command.args(SERVE).arg("--model").arg(small_model()));
+    let serving = Serving::of(command.args(SERVE));
     let log = serving.log();
     assert!(
         log.contains("PIXART_LISTEN is none of pixart's and has no effect: did you mean PIXART__SERVER__LISTEN?"),

@@ -13,7 +13,7 @@ use pixart::domain::{
     Decoder, GenerateRequest, Generated, ImageSize, Processor, Receipt, RequestDefaults, Timings,
     Warning,
 };
-use pixart::engine::EngineError;
+use pixart::engine::{EngineError, Scarcity};
 use pixart::model::{PipelineClass, SchedulerConfig};
 use pixart::pipeline::tokenizer::PromptTokenizer;
 use pixart::pipeline::{Event, Generate, MemoryLimit, ModelFacts, PipelineError, Planner, Watch};
@@ -38,6 +38,8 @@ pub(super) enum Trouble {
     NotFinite,
     /// The code breaks.
     Panic,
+    /// A network finds too little memory.
+    Memory,
 }
 
 /// What the studio is at.
@@ -225,6 +227,14 @@ impl Studio {
                 source: EngineError::Inference {
                     graph: "transformer".to_owned(),
                     detail: "the device is lost".to_owned(),
+                },
+            }),
+            Some(Trouble::Memory) => Err(PipelineError::Engine {
+                stage: "VAE decoder",
+                source: EngineError::Scarce {
+                    what: "the VAE decoder failed".to_owned(),
+                    scarcity: Scarcity::Memory,
+                    detail: "std::bad_alloc".to_owned(),
                 },
             }),
             Some(Trouble::NotFinite) => Err(PipelineError::NotFinite {
