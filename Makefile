@@ -88,7 +88,7 @@ $(CARGO_DENY):
 
 # The client needs no optimisation: what 'make test' has built serves here too.
 .PHONY: load
-load: runtime build ## load the service open-loop and print what holds (SCENARIO='burst overload …'; all of them take six minutes)
+load: runtime build ## load the service open-loop and print what holds (SCENARIO='burst overload …'; all of them take a quarter of an hour)
 	cargo bench --locked --profile dev --bench load -- --pixart '$(abspath $(PIXART))' $(SCENARIO)
 
 .PHONY: parity

@@ -56,9 +56,10 @@ pub async fn run(binary: &Binary, report: &mut Report) {
         for (how, tally) in [("one by one", &singly), ("all at once", &at_once)] {
             report.hold(
                 &format!("{limit} MiB, {how}"),
-                "200, or 422 too_large_for_memory",
+                "200, or 422 in words",
                 &tally.to_string(),
-                tally.is_only(&["200", "422 too_large_for_memory"]) && tally.count("200") > 0,
+                tally.is_only(&["200", "422 too_large_for_memory", "422 too_costly"])
+                    && tally.count("200") > 0,
             );
         }
         let samples = service.samples_at_rest().await;

@@ -11,8 +11,8 @@ use crate::service::Binary;
 const COUNT: usize = 300;
 /// After so many the caches of all networks are full.
 const WARM: usize = 50;
-/// How far memory may grow from there on.
-const GROWTH_BYTES: f64 = 32.0 * 1024.0 * 1024.0;
+/// How far memory may grow from there on. By the default cache it would be more than a gigabyte.
+const GROWTH_BYTES: f64 = 48.0 * 1024.0 * 1024.0;
 /// Sides in pixels: small, so that the images themselves take little time and memory.
 const SIDES: std::ops::RangeInclusive<usize> = 4..=27;
 const STEP_PX: usize = 16;

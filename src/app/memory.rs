@@ -14,7 +14,7 @@ use anyhow::Result;
 use super::{App, Loaded, Parts};
 use crate::config::{Precision, Settings, TextEncoderResidency};
 use crate::model::WeightsFormat;
-use crate::pipeline::{MemoryBudget, MemoryLimit};
+use crate::pipeline::{ImageCost, MemoryBudget, MemoryLimit};
 use crate::telemetry::{ProcessMemory, memory_limit_bytes};
 use crate::worker;
 
@@ -97,10 +97,17 @@ impl App {
 }
 
 impl Loaded {
-    /// Measures what images may take of memory, and holds that from then on; none where nothing bounds it.
+    /// Measures what images may take of memory; none where nothing bounds it.
     pub fn measure_memory(&mut self) -> Option<MemoryBudget> {
         let planner = Arc::clone(self.pipeline.planner());
         worker::measure_memory(self.memory?, &planner, &mut self.pipeline, false)
+    }
+
+    /// Has allocations fail where an image of this cost exceeds the limit.
+    pub fn hold_memory(&self, cost: ImageCost) {
+        if let Some(limit) = self.memory {
+            worker::hold_memory(limit, cost);
+        }
     }
 }
 

@@ -235,7 +235,9 @@ fn check_memory(loaded: &mut Loaded, request: &GenerateRequest) -> Result<()> {
     };
     let planner = loaded.pipeline.planner();
     let plan = planner.plan(request)?;
-    Ok(planner.check_memory(request, plan.drawn_size, budget)?)
+    planner.check_memory(request, plan.drawn_size, budget)?;
+    loaded.hold_memory(plan.cost);
+    Ok(())
 }
 
 /// The format that a file's ending promises; PNG where it promises none.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::domain::{Decoder, GenerateRequest, Timings};
 use crate::pipeline::{ImageCost, Plan};
 
-/// Weight of the newest measurement. The first picture of a size is slower than the next ones; three later it is forgotten.
+/// Weight of the newest measurement. The first image of a size prepares its kernels, so the second one replaces what it took.
 const NEWEST: f64 = 0.4;
 /// Sizes remembered, the least recently drawn leaving first.
 const SIZES: usize = 32;
@@ -72,18 +72,26 @@ struct SizePace {
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Average(Option<f64>);
+struct Average {
+    seconds: Option<f64>,
+    /// Whether more than the first measurement is in it.
+    is_settled: bool,
+}
 
 impl Average {
     fn observe(&mut self, seconds: f64) {
-        self.0 = Some(
-            self.0
-                .map_or(seconds, |average| average + NEWEST * (seconds - average)),
-        );
+        self.seconds = Some(match self.seconds {
+            Some(average) if self.is_settled => average + NEWEST * (seconds - average),
+            Some(_first) => {
+                self.is_settled = true;
+                seconds
+            }
+            None => seconds,
+        });
     }
 
     fn seconds(self) -> f64 {
-        self.0.unwrap_or(0.0)
+        self.seconds.unwrap_or(0.0)
     }
 }
 
@@ -108,10 +116,15 @@ impl Pace {
                 finish_seconds: [Average::default(); 2],
             },
         };
-        if !timings.steps.is_empty() {
-            let passes = timings.steps.len() as f64 * f64::from(work.passes);
-            size.pass_seconds
-                .observe(timings.denoise().as_secs_f64() / passes);
+        // The first step may have prepared kernels: the others say more, where there are others.
+        let usual = match timings.steps.as_slice() {
+            [_first, others @ ..] if !others.is_empty() => others,
+            steps => steps,
+        };
+        if !usual.is_empty() {
+            let passes = usual.len() as f64 * f64::from(work.passes);
+            let denoise: Duration = usual.iter().sum();
+            size.pass_seconds.observe(denoise.as_secs_f64() / passes);
         }
         size.decode_cost[work.decoder as usize] = work.cost.decode;
         size.finish_seconds[work.decoder as usize]
@@ -128,12 +141,15 @@ impl Pace {
         let steps = self
             .sizes
             .iter()
-            .filter_map(|size| Some((size.pass_cost, size.pass_seconds.0?)));
+            .filter_map(|size| Some((size.pass_cost, size.pass_seconds.seconds?)));
         let pass = by_cost(steps, work.cost.pass);
         // By what this decoder has taken; by the other one before it has decoded any.
         let finishes = |decoder: usize| {
             self.sizes.iter().filter_map(move |size| {
-                Some((size.decode_cost[decoder], size.finish_seconds[decoder].0?))
+                Some((
+                    size.decode_cost[decoder],
+                    size.finish_seconds[decoder].seconds?,
+                ))
             })
         };
         let decoder = work.decoder as usize;
@@ -292,6 +308,19 @@ mod tests {
         pace.observe(at(1 << 17, 20.0), &timings(1, 1, 1));
         let found = seconds(&pace, at(1 << 18, 60.0));
         assert!((0.502..0.507).contains(&found), "{found}");
+    }
+
+    #[test]
+    fn what_prepared_kernels_is_not_taken_for_what_images_take() {
+        let mut pace = Pace::default();
+        let first = Timings {
+            steps: [900, 100, 100].map(Duration::from_millis).to_vec(),
+            ..timings(0, 0, 800)
+        };
+        pace.observe(work(1 << 20, 3, 1), &first);
+        assert!((seconds(&pace, work(1 << 20, 3, 1)) - 1.6).abs() < 1e-9);
+        pace.observe(work(1 << 20, 3, 1), &timings(100, 3, 200));
+        assert!((seconds(&pace, work(1 << 20, 3, 1)) - 1.0).abs() < 1e-9);
     }
 
     #[test]

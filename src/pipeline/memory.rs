@@ -85,8 +85,9 @@ impl MemoryLimit {
     }
 }
 
-/// What the kernels of other sizes take (see `KERNELS_KEPT` in engine/), all networks together.
-const KERNELS_BYTES: u64 = 32 << 20;
+/// What the kernels of other sizes take (see `KERNELS_KEPT` in engine/), all networks together. With sketchbook 150 MiB by transformer and full
+/// decoder after 25 sizes, and no more after 200; the tiny decoder has some of its own.
+const KERNELS_BYTES: u64 = 192 << 20;
 
 /// An image that memory does not suffice for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ndarray::ArrayView4;
 
-use super::Ready;
+use super::{Ready, hold_memory};
 use crate::domain::{GenerateRequest, Generated};
 use crate::jobs::{Assignments, Job, Preview};
 use crate::pipeline::{Event, LatentToRgb, PipelineError, Watch, preview_file};
@@ -38,6 +38,9 @@ pub(super) fn draw(
             previews: preview_steps(job.order().partial_images, request.steps.count()),
             previews_made: progress.previews.iter().filter(made).count(),
         };
+        if let Some(limit) = ready.memory {
+            hold_memory(limit, job.order().plan.cost);
+        }
         let picture = ready.generate.generate(&request, &mut watch)?;
         record(metrics, &picture);
         ready.sizes.drawn(&picture, metrics);

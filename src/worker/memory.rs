@@ -1,9 +1,9 @@
-//! What images may take of memory: measured when the model is loaded and has drawn, and held from then on.
+//! What images may take of memory: measured when the model is loaded and has drawn, and held while each is drawn.
 
 use std::time::Instant;
 
 use crate::engine::{give_back_memory, lift_data_limit, limit_data};
-use crate::pipeline::{Generate, MemoryBudget, MemoryLimit, Planner};
+use crate::pipeline::{Generate, ImageCost, MemoryBudget, MemoryLimit, Planner};
 use crate::telemetry::ProcessMemory;
 
 /// Before a model is loaded, the first time or again.
@@ -12,7 +12,7 @@ pub(super) fn make_room() {
     lift_data_limit();
 }
 
-/// Measures what is held at rest, has `generate` keep within what is left, and sets the limit at which an image fails by itself.
+/// Measures what is held at rest, and has `generate` keep within what is left.
 /// `has_drawn` says that it has drawn an image of the model's own size. None where the system does not show what is held.
 pub fn measure_memory(
     limit: MemoryLimit,
@@ -42,16 +42,18 @@ pub fn measure_memory(
         largest_square = planner.largest_square(budget).map(|size| size.to_string()),
         "memory is measured: an image that would take more than the limit is refused"
     );
-    if limit.is_hard {
-        hold(limit, now);
-    }
     Some(budget)
 }
 
-/// Has allocations fail where the process would exceed its limit.
-fn hold(limit: MemoryLimit, now: ProcessMemory) {
-    // What is mapped and not touched (stacks, the C library's own reserves) is counted by the data limit and by no other.
+/// Has allocations fail where an image of this cost, about to be drawn, exceeds the limit.
+pub fn hold_memory(limit: MemoryLimit, cost: ImageCost) {
+    let Some(now) = ProcessMemory::now().filter(|_| limit.is_hard) else {
+        return;
+    };
+    // What is mapped and not touched (stacks, what the C library keeps) is counted by the data limit and by no other; each image adds
+    // to it, at 1024×1024 an eighth of what it touches.
     let untouched = now.data_bytes.saturating_sub(now.anonymous_bytes);
     let bytes = limit.bytes.saturating_sub(limit.slack_bytes());
-    limit_data(bytes.saturating_add(untouched), limit.service_bytes());
+    let bytes = bytes.saturating_add(untouched + cost.memory.bytes() / 8);
+    limit_data(bytes, limit.service_bytes());
 }

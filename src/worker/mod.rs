@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::jobs::{Assignments, Ending, Failure, Job, Phase, Stop, Turn};
 use crate::pipeline::{Generate, LatentToRgb, MemoryLimit, PipelineError, Planner};
 use crate::telemetry::{Metrics, RestartReason};
-pub use memory::measure_memory;
+pub use memory::{hold_memory, measure_memory};
 use sizes::Sizes;
 
 /// The thread's name, as debuggers and `top -H` show it.
@@ -109,6 +109,7 @@ struct Ready {
     generate: Box<dyn Generate>,
     preview: Option<LatentToRgb>,
     sizes: Sizes,
+    memory: Option<MemoryLimit>,
 }
 
 impl<E, Build> Bench<Build>
@@ -282,6 +283,7 @@ where
             generate: built.generate,
             preview,
             sizes: Sizes::new(own_size),
+            memory: built.memory,
         })
     }
 }

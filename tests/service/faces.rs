@@ -267,7 +267,7 @@ async fn an_estimate_tells_time_and_cost_and_draws_nothing() {
 async fn more_than_one_request_may_cost_is_refused_with_what_would_do() {
     let studio = Studio::open();
     let server = Server::start(&studio, &[("limits.max_megapixel_steps", "1")]).await;
-    // 64 · 16384 = 1.05 million, and decoding.
+    // 56 · 16384 = 0.92 million, and decoding.
     for path in [
         "/v1/images",
         "/v1/images/estimate",
@@ -275,17 +275,17 @@ async fn more_than_one_request_may_cost_is_refused_with_what_would_do() {
         "/v1/images/generations",
     ] {
         let answer = server
-            .post(path, &red_with(1, &json!({"n": 4, "steps": 16})))
+            .post(path, &red_with(1, &json!({"n": 4, "steps": 14})))
             .await;
         let error = answer.refused(422, "too_costly");
         let message = error["message"].as_str().unwrap();
-        assert!(message.contains("ask for n = 2 at most"), "{message}");
+        assert!(message.contains("ask for n = 3 at most"), "{message}");
     }
     server
-        .post("/v1/images", &red_with(1, &json!({"n": 2, "steps": 16})))
+        .post("/v1/images", &red_with(1, &json!({"n": 3, "steps": 14})))
         .await
         .is(200);
-    let guided = red_with(1, &json!({"n": 2, "steps": 16, "cfg_scale": 2}));
+    let guided = red_with(1, &json!({"n": 3, "steps": 14, "cfg_scale": 2}));
     server
         .post("/v1/images", &guided)
         .await
