@@ -39,7 +39,8 @@ export class Service {
   /** Settings are named as in config/default.toml: `await Service.start({ 'queue.capacity': 0 })`. */
   static async start(settings = {}) {
     const service = new Service();
-    service.#settings = { 'server.listen': '127.0.0.1:0', 'log.format': 'json', ...settings };
+    // What is to outlast a test costs more than one request may by default.
+    service.#settings = { 'server.listen': '127.0.0.1:0', 'log.format': 'json', 'limits.max_megapixel_steps': '2000', ...settings };
     await service.start();
     return service;
   }
